@@ -1,0 +1,1 @@
+"""Lineage evidence for model checkpoints."""

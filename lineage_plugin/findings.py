@@ -1,0 +1,85 @@
+"""Findings: what a check has to say about a model, and the stable codes it says it under."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["CODES", "Finding", "Level", "Rule"]
+
+Level = Literal["error", "warning", "note"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A finding code.
+
+    Attributes:
+        code: ``LIN`` and three digits; never reused.
+        title: What the finding says, in a few words.
+        level: The level it is reported at by default.
+    """
+
+    code: str
+    title: str
+    level: Level
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing found.
+
+    Attributes:
+        code: A key of :data:`CODES`.
+        level: ``error``, ``warning`` or ``note``.
+        message: One sentence: what is the case.
+        file: The file it is about, relative to the model, or None.
+        line: Line in that file, from 1, or None.
+        help: What to do about it.
+    """
+
+    code: str
+    level: Level
+    message: str
+    file: str | None = None
+    line: int | None = None
+    help: str = ""
+
+
+def finding(
+    code: str, message: str, *, file: str | None = None, line: int | None = None, help: str = "", level: Level | None = None
+) -> Finding:
+    """Make a finding at the code's default level.
+
+    Args:
+        code: A key of :data:`CODES`.
+        message: One sentence.
+        file: The file it is about.
+        line: Line in that file, from 1.
+        help: What to do about it.
+        level: Another level than the default.
+
+    Returns:
+        The finding.
+    """
+    return Finding(code, level or CODES[code].level, message, file, line, help)
+
+
+CODES: dict[str, Rule] = {
+    rule.code: rule
+    for rule in (
+        Rule("LIN101", "declared base not supported by the weights", "error"),
+        Rule("LIN103", "relation differs from the declared one", "warning"),
+        Rule("LIN104", "re-upload: weight files identical to the base", "warning"),
+        Rule("LIN107", "shared initialisation only", "error"),
+        Rule("LIN201", "no base declared", "warning"),
+        Rule("LIN202", "declared base not found or not accessible", "error"),
+        Rule("LIN203", "unknown relation value", "warning"),
+        Rule("LIN205", "base not pinned to a revision", "note"),
+        Rule("LIN207", "malformed front matter", "error"),
+        Rule("LIN301", "pickle checkpoint", "error"),
+        Rule("LIN302", "unreadable or inconsistent tensor file", "error"),
+        Rule("LIN303", "unsupported encoding", "error"),
+        Rule("LIN304", "no comparable units", "warning"),
+    )
+}
