@@ -1,0 +1,50 @@
+"""What the caller of a check may choose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lineage_plugin.errors import UsageError
+
+__all__ = ["Options", "Progress"]
+
+Progress = Callable[[str, int, int], None]
+"""Called as ``progress(stage, done, total)`` while a stage runs; ``stage`` is a short phrase such as ``reading layers``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Choices of one run; immutable, with the documented defaults.
+
+    Attributes:
+        bar: Decimal logarithm of the e-value from which a relation is claimed. 9 bounds the chance of a false claim
+            under the null by one in a billion (Ville's inequality).
+        seed: Seed of every random draw (units, pairs, bootstrap).
+        budget: Largest number of weight-file bytes read per model, or None for the plan's own default.
+        exhaustive: Read every unit instead of a sample.
+        offline: Never touch the network; ids of the Hub are refused unless they are local folders.
+        token: Hub token, or None to use the environment's; sent to the Hub endpoint only.
+        endpoint: Hub endpoint, or None for ``HF_ENDPOINT`` or the public Hub.
+    """
+
+    bar: float = 9.0
+    seed: int = 0
+    budget: int | None = None
+    exhaustive: bool = False
+    offline: bool = False
+    token: str | None = None
+    endpoint: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.bar < 1e6:
+            raise UsageError(f"the evidence bar must be a positive number of powers of ten, not {self.bar!r}")
+        if self.budget is not None and self.budget <= 0:
+            raise UsageError(f"the byte budget must be positive, not {self.budget!r}")
+
+    def __repr__(self) -> str:
+        token = "None" if self.token is None else "'***'"
+        return (
+            f"Options(bar={self.bar}, seed={self.seed}, budget={self.budget}, exhaustive={self.exhaustive}, "
+            f"offline={self.offline}, token={token}, endpoint={self.endpoint!r})"
+        )
