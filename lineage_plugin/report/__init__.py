@@ -1,0 +1,80 @@
+"""Reports: one :class:`~lineage_plugin.judge.types.Report` value, written in several formats.
+
+A format is a module of this package named ``<format>_report`` with one function::
+
+    def render(report: Report, *, color: bool, width: int, unicode: bool) -> str
+
+The folder is the registry: adding a module adds a format, and none is imported before it is asked for. Sentences
+that several formats share are in :mod:`~lineage_plugin.report.phrases`, the picture of the layers in
+:mod:`~lineage_plugin.report.picture`.
+
+Example:
+    >>> from lineage_plugin.report import formats
+    >>> formats()
+    ('json', 'text')
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import TYPE_CHECKING, Literal, Protocol, cast
+
+from lineage_plugin.errors import UsageError
+
+if TYPE_CHECKING:
+    from lineage_plugin.judge.types import Report
+
+__all__ = ["FailOn", "exit_code", "formats", "render"]
+
+FailOn = Literal["error", "warning", "note", "never"]
+
+_SUFFIX = "_report"
+_SEVERITY = {"note": 0, "warning": 1, "error": 2, "never": 3}
+
+
+class _Format(Protocol):
+    def render(self, report: Report, *, color: bool, width: int, unicode: bool) -> str: ...
+
+
+def formats() -> tuple[str, ...]:
+    """Return the names of the formats there are, sorted."""
+    names = (module.name for module in pkgutil.iter_modules(__path__))
+    return tuple(sorted(name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)))
+
+
+def render(report: Report, format: str = "text", *, color: bool = False, width: int = 80, unicode: bool = True) -> str:
+    """Write a report.
+
+    Args:
+        report: The report.
+        format: One of :func:`formats`.
+        color: Whether ANSI colours may be used; formats for programs ignore it.
+        width: Columns to wrap to; formats for programs ignore it.
+        unicode: Whether the report's own signs may leave ASCII; names taken from models are shown as they are.
+
+    Returns:
+        The text, ending in one newline.
+
+    Raises:
+        UsageError: When there is no such format.
+    """
+    if format not in formats():
+        raise UsageError(f"no report format {format!r}; there are {', '.join(formats())}")
+    module = cast(_Format, importlib.import_module(f"{__name__}.{format}{_SUFFIX}"))
+    return module.render(report, color=color, width=width, unicode=unicode).rstrip("\n") + "\n"
+
+
+def exit_code(report: Report, fail_on: FailOn = "error") -> Literal[0, 1, 3]:
+    """Return the exit code a report stands for.
+
+    Args:
+        report: The report.
+        fail_on: The lowest level of finding that fails; ``never`` lets every finding pass.
+
+    Returns:
+        1 when a finding is at or above ``fail_on``, else 3 when the verdict is undecided, else 0.
+    """
+    if any(_SEVERITY[finding.level] >= _SEVERITY[fail_on] for finding in report.findings):
+        return 1
+    return 3 if report.verdict == "undecided" else 0

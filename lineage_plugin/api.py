@@ -1,0 +1,277 @@
+"""The pipeline: card and checkpoint, evidence, judgement, report.
+
+Each function opens what it needs, hands immutable values from stage to stage and returns a
+:class:`~lineage_plugin.judge.types.Report`. Bad input raises an exception of :mod:`lineage_plugin.errors`, or becomes a
+finding where the report can still say something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
+
+from lineage_plugin.anatomy import Anatomy, analyse
+from lineage_plugin.card import BaseClaim, Declaration, base_not_found, read_card
+from lineage_plugin.checkpoint import Checkpoint, Cost, open_checkpoint
+from lineage_plugin.errors import HubDenied, HubNotFound, InputError, UsageError
+from lineage_plugin.evidence.gather import gather
+from lineage_plugin.findings import Finding, finding
+from lineage_plugin.judge.assemble import compared, identical, summarise
+from lineage_plugin.judge.lineage import lineage_findings, verdict_of
+from lineage_plugin.judge.relation import is_decided
+from lineage_plugin.judge.types import Comparison, Declared, ModelSummary, Report
+from lineage_plugin.options import Options, Progress
+from lineage_plugin.text import one_line
+
+__all__ = ["check", "compare", "lint"]
+
+CARD_LIMIT = 4 << 20
+"""Bytes of a card that are read; only its front matter is parsed."""
+
+
+def check(
+    model: str,
+    *,
+    bases: Sequence[str] = (),
+    card: str | None = None,
+    options: Options | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Check a model against the bases that its card declares.
+
+    Args:
+        model: Local folder or file, or ``owner/name[@revision]``.
+        bases: Where the bases are, instead of what the card declares: paths or ids.
+        card: A card elsewhere than in the model.
+        options: Choices of the run.
+        progress: Called while reading.
+
+    Returns:
+        The report. A declared base that does not exist or may not be read is a finding, and so are weights that cannot
+        be read.
+
+    Raises:
+        UsageError: When the call is wrong, or a path does not exist.
+        InputError: When a base given in ``bases`` cannot be read.
+        HubError: When the Hub does not deliver the model, or a base given in ``bases``.
+    """
+    options = options or Options()
+    try:
+        suspect = open_checkpoint(model, options=options)
+    except InputError as error:
+        return _without_weights(model, card, error)
+    text = _read_card_file(card) if card is not None else suspect.text("README.md", CARD_LIMIT)
+    declaration, card_findings = read_card(
+        text, file=card or "README.md", adapter_config=suspect.text("adapter_config.json")
+    )
+    findings = list(card_findings)
+    subject = _Subject(suspect, options, progress)
+    comparisons: list[Comparison] = []
+    if bases:
+        comparisons.extend(subject.against(open_checkpoint(base, options=options)) for base in bases)
+    else:
+        for claim in declaration.bases:
+            try:
+                comparisons.append(subject.against(_open_claim(claim, options)))
+            except (HubNotFound, HubDenied) as error:
+                findings.append(base_not_found(claim, error.problem))
+            except InputError as error:
+                findings.append(finding(error.code, _message(error), file=claim.file, line=claim.line))
+    findings.extend(lineage_findings(comparisons, declaration))
+    findings.extend(subject.findings)
+    return _report(subject.summary(), declaration, comparisons, findings, suspect.cost())
+
+
+def compare(suspect: str, base: str, *, options: Options | None = None, progress: Progress | None = None) -> Report:
+    """Weigh the evidence for one pair; cards are not looked at.
+
+    Args:
+        suspect: Local folder or file, or ``owner/name[@revision]``.
+        base: The same.
+        options: Choices of the run.
+        progress: Called while reading.
+
+    Returns:
+        A report of one comparison and no findings but those about what could be compared.
+
+    Raises:
+        UsageError: When the call is wrong, or a path does not exist.
+        InputError: When one of the models cannot be read.
+        HubError: When the Hub does not deliver.
+    """
+    options = options or Options()
+    opened = open_checkpoint(suspect, options=options)
+    subject = _Subject(opened, options, progress, strict=True)
+    comparison = subject.against(open_checkpoint(base, options=options))
+    findings = [f for f in lineage_findings([comparison], Declaration()) if f.code == "LIN304"]
+    return _report(subject.summary(), Declaration(), [comparison], findings, opened.cost())
+
+
+def lint(card_or_model: str, *, options: Options | None = None) -> Report:
+    """Check the card alone; no weight is read and nothing is fetched.
+
+    Args:
+        card_or_model: A card file, or a local model folder.
+        options: Choices of the run; unused by the rules of today, which need no network.
+
+    Returns:
+        A report without comparisons.
+
+    Raises:
+        UsageError: When there is no such file or folder.
+    """
+    del options
+    path = Path(card_or_model)
+    folder = path if path.is_dir() else path.parent
+    if path.is_dir():
+        path = path / "README.md"
+    elif not path.is_file():
+        raise UsageError(f"{one_line(card_or_model, 200)}: no such file or folder")
+    text = _read_card_file(str(path)) if path.is_file() else None
+    adapter = folder / "adapter_config.json"
+    adapter_text = _read_card_file(str(adapter)) if adapter.is_file() else None
+    declaration, findings = read_card(text, file=path.name, adapter_config=adapter_text)
+    summary = ModelSummary(card_or_model, None, None, None, None)
+    return _report(summary, declaration, [], findings, Cost())
+
+
+@dataclass(eq=False)
+class _Subject:
+    """The suspect, analysed once however many bases it is compared with."""
+
+    checkpoint: Checkpoint
+    options: Options
+    progress: Progress | None
+    strict: bool = False
+
+    def __post_init__(self) -> None:
+        self._anatomy: Anatomy | None = None
+        self.findings: list[Finding] = []
+
+    def summary(self) -> ModelSummary:
+        return summarise(self.checkpoint, self._anatomy, digests=self.options.exhaustive)
+
+    def against(self, base: Checkpoint) -> Comparison:
+        suspect, options = self.checkpoint, self.options
+        before = suspect.cost()
+        if _same_digests(suspect, base, compute=False):
+            return identical(summarise(base, None), (_since(before, suspect), base.cost()))
+        if self._anatomy is None:
+            self._anatomy = analyse(suspect.tensors, suspect.config)
+        anatomy = analyse(base.tensors, base.config)
+        evidence = gather(
+            suspect, base, (self._anatomy, anatomy), options, partial(is_decided, bar=options.bar), self.progress
+        )
+        # Digests of local files cost reading them whole, so they are taken only where the sample leaves no difference.
+        if evidence.equal and _same_digests(suspect, base, compute=True):
+            return identical(summarise(base, anatomy), (_since(before, suspect), base.cost()))
+        costs = (_since(before, suspect), base.cost())
+        return compared(evidence, options.bar, summarise(base, anatomy), (suspect, base), costs)
+
+
+def _same_digests(suspect: Checkpoint, base: Checkpoint, *, compute: bool) -> bool:
+    if sorted(suspect.files[f].size for f in suspect.weight_files) != sorted(
+        base.files[f].size for f in base.weight_files
+    ):
+        return False
+    mine, others = suspect.digests(compute=compute), base.digests(compute=compute)
+    if len(mine) != len(suspect.weight_files) or len(others) != len(base.weight_files):
+        return False
+    return sorted(mine.values()) == sorted(others.values())
+
+
+def _since(before: Cost, checkpoint: Checkpoint) -> Cost:
+    """Return what was spent on a model since an earlier reading of its counters; opening counts for the first base."""
+    now = checkpoint.cost()
+    if before.tensor_bytes == 0:
+        return now
+    return Cost(
+        now.bytes_read - before.bytes_read,
+        now.tensor_bytes - before.tensor_bytes,
+        now.bytes_total,
+        now.requests - before.requests,
+        now.seconds - before.seconds,
+    )
+
+
+def _open_claim(claim: BaseClaim, options: Options) -> Checkpoint:
+    reference = claim.id if claim.revision is None else f"{claim.id}@{claim.revision}"
+    return open_checkpoint(reference, options=options)
+
+
+def _read_card_file(path: str) -> str:
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(CARD_LIMIT).decode("utf-8", errors="replace")
+    except OSError as error:
+        raise UsageError(f"{one_line(path, 200)}: the card cannot be read ({error.strerror})") from None
+
+
+def _message(error: InputError) -> str:
+    return f"{one_line(error.where, 200)}: {error.problem}"
+
+
+def _without_weights(model: str, card: str | None, error: InputError) -> Report:
+    """Return the report on a model whose weights cannot be read: the card's findings, and why."""
+    folder = Path(model)
+    path = Path(card) if card is not None else folder / "README.md"
+    text = _read_card_file(str(path)) if path.is_file() else None
+    declaration, findings = read_card(text, file=card or "README.md")
+    unreadable = finding(error.code, _message(error), file=error.where, help=error.remedy)
+    summary = ModelSummary(model, None, None, None, None)
+    return _report(summary, declaration, [], [*findings, unreadable], Cost())
+
+
+def _report(
+    suspect: ModelSummary,
+    declaration: Declaration,
+    comparisons: Sequence[Comparison],
+    findings: Sequence[Finding],
+    suspect_cost: Cost,
+) -> Report:
+    cost = suspect_cost
+    for comparison in comparisons:
+        cost = cost + comparison.base_cost
+    verdict = verdict_of(findings, comparisons)
+    return Report(
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        suspect=suspect,
+        declared=Declared(
+            tuple(claim.id for claim in declaration.bases),
+            declaration.effective_relation,
+            declaration.license,
+            declaration.file,
+            declaration.line,
+        ),
+        comparisons=tuple(comparisons),
+        findings=tuple(findings),
+        verdict=verdict,
+        summary=_sentence(suspect, comparisons, findings),
+        cost=cost,
+    )
+
+
+def _sentence(suspect: ModelSummary, comparisons: Sequence[Comparison], findings: Sequence[Finding]) -> str:
+    """Return the verdict in one sentence."""
+    name = one_line(suspect.id, 200)
+    errors = [found for found in findings if found.level == "error"]
+    if errors:
+        return f"{name}: {errors[0].message}."
+    if not comparisons:
+        return f"{name} declares no base model, so there was nothing to compare." if not errors else ""
+    parts = []
+    for comparison in comparisons:
+        base = one_line(comparison.base.id, 200)
+        parts.append(
+            {
+                "identical": f"has the same weight files as {base}",
+                "derived": f"is consistent with {base} as its base: {comparison.summary}",
+                "shared-init": f"shares only its initial weights with {base}",
+                "unrelated": f"shows no trace of {base}: {comparison.summary}",
+                "inconclusive": f"could not be decided against {base}: {comparison.summary}",
+            }[comparison.relation]
+        )
+    return f"{name} {'; '.join(parts)}."

@@ -1,0 +1,40 @@
+"""From the text of a card to its declaration and its findings, in one call."""
+
+from __future__ import annotations
+
+from lineage_plugin.card.declaration import Declaration, declare
+from lineage_plugin.card.front_matter import FrontMatter, read_front_matter
+from lineage_plugin.card.rules import Card, apply_rules
+from lineage_plugin.findings import Finding
+
+__all__ = ["read_card"]
+
+
+def read_card(
+    text: str | bytes | None,
+    *,
+    file: str = "README.md",
+    adapter_config: str | bytes | None = None,
+    adapter_file: str = "adapter_config.json",
+) -> tuple[Declaration, tuple[Finding, ...]]:
+    """Read what a model declares about its origin, and check how it says so.
+
+    Args:
+        text: Content of the model card, or None when the model has none. Only its beginning is looked at.
+        file: Name of the card, as the findings shall call it.
+        adapter_config: Content of adapter_config.json, or None when the model has none.
+        adapter_file: Its name, as the findings shall call it.
+
+    Returns:
+        The declaration and the findings of every card rule, those of the card first, by line. No content raises.
+    """
+    front_matter = FrontMatter() if text is None else read_front_matter(text)
+    declaration = declare(front_matter, file=file, adapter_config=adapter_config, adapter_file=adapter_file)
+    card = Card(
+        file=file,
+        present=text is not None,
+        empty=text is not None and not text[:4096].strip() and len(text) <= 4096,
+        front_matter=front_matter,
+        declaration=declaration,
+    )
+    return declaration, apply_rules(card)

@@ -1,0 +1,79 @@
+"""The registry of card rules: one function for each finding code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from lineage_plugin.card.declaration import Declaration
+from lineage_plugin.card.front_matter import FrontMatter
+from lineage_plugin.findings import CODES, Finding
+
+__all__ = ["Card", "CardRule", "apply_rules", "rule", "rules"]
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What the rules see of a model: its card, read, and no weights.
+
+    Attributes:
+        file: Name of the card.
+        present: Whether the file exists.
+        empty: Whether it holds nothing but white space.
+        front_matter: Its front matter with positions.
+        declaration: What card and adapter configuration declare.
+    """
+
+    file: str = "README.md"
+    present: bool = True
+    empty: bool = False
+    front_matter: FrontMatter = field(default_factory=FrontMatter)
+    declaration: Declaration = field(default_factory=Declaration)
+
+
+CardRule = Callable[[Card], Iterable[Finding]]
+
+_rules: dict[str, CardRule] = {}
+
+
+def rule(code: str) -> Callable[[CardRule], CardRule]:
+    """Register a function as the rule of a finding code.
+
+    Args:
+        code: A key of :data:`lineage_plugin.findings.CODES` that has no rule yet.
+
+    Returns:
+        A decorator that returns the function unchanged.
+
+    Raises:
+        ValueError: When the code is unknown or taken.
+    """
+    if code not in CODES:
+        raise ValueError(f"{code} is not a finding code")
+    if code in _rules:
+        raise ValueError(f"{code} has a rule already")
+
+    def register(function: CardRule) -> CardRule:
+        _rules[code] = function
+        return function
+
+    return register
+
+
+def rules() -> Mapping[str, CardRule]:
+    """Return the registered rules by code, in the order of the codes."""
+    return MappingProxyType(dict(sorted(_rules.items())))
+
+
+def apply_rules(card: Card) -> tuple[Finding, ...]:
+    """Check a card against every rule.
+
+    Args:
+        card: The card.
+
+    Returns:
+        The findings: those of the card first, then other files; by line, then code.
+    """
+    found = [finding for check in rules().values() for finding in check(card)]
+    return tuple(sorted(found, key=lambda f: (f.file != card.file, f.file or "", f.line or 0, f.code)))

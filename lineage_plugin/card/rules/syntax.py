@@ -1,0 +1,40 @@
+"""The rule about how the card is written: LIN207."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lineage_plugin.card.rules.registry import Card, rule
+from lineage_plugin.findings import Finding, finding
+
+__all__ = ["malformed_front_matter"]
+
+
+@rule("LIN207")
+def malformed_front_matter(card: Card) -> Iterator[Finding]:
+    """Report front matter, or a value in it, that cannot be used as it is written.
+
+    Why: the Hub refuses or drops such metadata, and a reader of the card cannot know which part of it holds. It is an
+    error when something declared is lost, a warning or a note when it could be read all the same.
+
+    Example::
+
+        ---
+        base_model: {{ base_model }}
+        ---
+
+    Repair::
+
+        ---
+        base_model: owner/name
+        ---
+    """
+    for problem in (*card.front_matter.problems, *card.declaration.problems):
+        yield finding(
+            "LIN207",
+            problem.message,
+            file=problem.file or card.file,
+            line=problem.line,
+            help=problem.help,
+            level=problem.level,
+        )

@@ -1,0 +1,295 @@
+"""The command line: parse, call the API, print, exit code.
+
+Data goes to standard output, progress and errors to standard error. Exit codes: 0 pass; 1 findings at or above
+``--fail-on``; 2 bad usage or unreadable input; 3 undecided; 4 the Hub could not be reached or denied access. Errors are
+one line, never a traceback (``LINEAGE_DEBUG=1`` shows it).
+
+Only what parsing needs is imported at the top, so that ``lineage --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, NoReturn, get_args
+
+from lineage_plugin._version import __version__
+from lineage_plugin.errors import LineageError, UsageError
+from lineage_plugin.options import Options, Progress
+from lineage_plugin.report import FailOn, exit_code, formats
+from lineage_plugin.report.output import check_output, publish, wants_color
+
+if TYPE_CHECKING:
+    from lineage_plugin.judge.types import Report
+
+__all__ = ["guarded", "main", "parse_size", "parser"]
+
+_DEFAULTS = Options()
+
+_EPILOG = """\
+examples:
+  lineage check ./my-finetune                          the bases its card declares
+  lineage check owner/name@revision --base owner/base  a base the card does not name
+  lineage compare ./suspect owner/base --format json   one pair, no card
+  lineage lint ./my-finetune/README.md                 the card alone
+
+exit codes:
+  0 pass    1 findings at or above --fail-on    2 bad usage or unreadable input
+  3 undecided    4 the Hub could not be reached or denied access
+
+environment:
+  HF_TOKEN       Hub token; there is no option for it, since command lines are visible to
+                 others and end up in logs
+  HF_ENDPOINT    another Hub than the public one
+  NO_COLOR, FORCE_COLOR    never or always use colours
+  LINEAGE_DEBUG=1          show the traceback of an unexpected error
+"""
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+) *([KMGT]I?|)B?\Z", re.ASCII | re.IGNORECASE)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: Arguments without the program's name; those of the process by default.
+
+    Returns:
+        The exit code.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        # A name that the terminal's encoding lacks is no reason to fail.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return guarded(lambda: _run(arguments))
+
+
+def _run(argv: Sequence[str]) -> int:
+    args = parser().parse_args(argv)
+    if args.output is not None:
+        check_output(args.output)
+    options = Options(
+        bar=getattr(args, "bar", _DEFAULTS.bar),
+        seed=getattr(args, "seed", _DEFAULTS.seed),
+        budget=getattr(args, "budget", None),
+        exhaustive=getattr(args, "exhaustive", False),
+        offline=args.offline,
+        endpoint=args.endpoint,
+    )
+    with contextlib.ExitStack() as stack:
+        if args.quiet:
+            stack.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore")
+        report = args.call(args, options, stack.enter_context(_progress(args.quiet)))
+    publish(report, format=args.format, output=args.output)
+    return exit_code(report, args.fail_on)
+
+
+def _check(args: argparse.Namespace, options: Options, progress: Progress | None) -> Report:
+    from lineage_plugin import api
+
+    return api.check(args.model, bases=tuple(args.base), card=args.card, options=options, progress=progress)
+
+
+def _compare(args: argparse.Namespace, options: Options, progress: Progress | None) -> Report:
+    from lineage_plugin import api
+
+    return api.compare(args.suspect, args.base, options=options, progress=progress)
+
+
+def _lint(args: argparse.Namespace, options: Options, progress: Progress | None) -> Report:
+    from lineage_plugin import api
+
+    return api.lint(args.card_or_model, options=options)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line and keep the exit code to the caller."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see '{self.prog} --help')")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line; its errors are :class:`UsageError`."""
+    lineage = _Parser(
+        prog="lineage",
+        description="Does this checkpoint really come from the base model its card declares?",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    lineage.add_argument("--version", action="version", version=f"lineage-plugin {__version__}")
+    commands = lineage.add_subparsers(title="commands", metavar="COMMAND", required=True, dest="command")
+
+    check = _command(commands, "check", "test the weights against the bases that the model card declares", _check)
+    check.add_argument("model", metavar="MODEL", help="local folder or file, or owner/name[@revision]")
+    check.add_argument(
+        "--base",
+        metavar="BASE",
+        action="append",
+        default=[],
+        help="test against this base instead of the declared ones; may be repeated",
+    )
+    check.add_argument("--card", metavar="FILE", help="read this model card instead of the model's README.md")
+
+    compare = _command(commands, "compare", "test one model against another, without a card", _compare)
+    compare.add_argument("suspect", metavar="SUSPECT", help="local folder or file, or owner/name[@revision]")
+    compare.add_argument("base", metavar="BASE", help="the model it may come from, likewise")
+
+    for command in (check, compare):
+        reading = command.add_argument_group("reading and testing")
+        reading.add_argument("--exhaustive", action="store_true", help="read every unit instead of a sample")
+        reading.add_argument(
+            "--budget", metavar="SIZE", type=parse_size, help="read at most this much of each model, such as 64MB"
+        )
+        reading.add_argument(
+            "--seed", metavar="N", type=_seed, default=_DEFAULTS.seed, help="fixes all random draws (default 0)"
+        )
+        reading.add_argument(
+            "--bar",
+            metavar="X",
+            type=float,
+            default=_DEFAULTS.bar,
+            help="claim a relation from an e-value of 10^X (default 9: wrong for at most 1 in 10^9 independent pairs)",
+        )
+
+    lint = _command(commands, "lint", "check the model card alone, without reading weights", _lint)
+    lint.add_argument("card_or_model", metavar="CARD_OR_MODEL", help="a model card file, or a local model folder")
+
+    for command in (check, compare, lint):
+        _common(command)
+    return lineage
+
+
+def _command(
+    commands: argparse._SubParsersAction[_Parser],
+    name: str,
+    summary: str,
+    call: Callable[[argparse.Namespace, Options, Progress | None], Report],
+) -> _Parser:
+    command = commands.add_parser(
+        name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False
+    )
+    command.set_defaults(call=call)
+    return command
+
+
+def _common(command: argparse.ArgumentParser) -> None:
+    """Add the options that every command has."""
+    output = command.add_argument_group("output")
+    output.add_argument("--format", choices=formats(), default="text", help="default: text")
+    output.add_argument("--output", metavar="FILE", help="write the report to FILE, whole or not at all")
+    output.add_argument(
+        "--fail-on",
+        choices=get_args(FailOn),
+        default="error",
+        help="lowest level of finding that makes the exit code 1 (default: error)",
+    )
+    output.add_argument("--quiet", action="store_true", help="no progress and no warnings on standard error")
+    hub = command.add_argument_group(
+        "Hub", "The token is taken from HF_TOKEN or 'hf auth login', never from an option."
+    )
+    hub.add_argument("--offline", action="store_true", help="never touch the network")
+    hub.add_argument("--endpoint", metavar="URL", help="the Hub to use (default: HF_ENDPOINT or the public Hub)")
+
+
+def parse_size(text: str) -> int:
+    """Return a number of bytes.
+
+    Args:
+        text: A number with a decimal (kB, MB, GB, TB) or binary (KiB, MiB, GiB, TiB) unit; bytes without one.
+
+    Returns:
+        The number of bytes, at least 1.
+
+    Raises:
+        argparse.ArgumentTypeError: When it is no size; the message shows how to write one.
+    """
+    match = _SIZE.match(text.strip()) if len(text) <= 40 else None
+    octets = int(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
+    if octets < 1:
+        raise argparse.ArgumentTypeError(
+            f"{text[:40]!r} is not a size; write for example 64MB, 1.5GB, 512KiB or 4000000"
+        )
+    return octets
+
+
+def _seed(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,18}", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number of at most 18 digits, 0 or larger")
+    return int(text)
+
+
+def guarded(action: Callable[[], int]) -> int:
+    """Run an action and turn whatever it raises into one line on standard error and an exit code.
+
+    Args:
+        action: What to run; returns an exit code.
+
+    Returns:
+        The exit code of the action or of what it raised.
+    """
+    try:
+        return action()
+    except KeyboardInterrupt:
+        return 130
+    except SystemExit as stop:  # argparse after --help and --version
+        return stop.code if isinstance(stop.code, int) else 0
+    except Exception as error:
+        _complain(*_explain(error))
+        if os.environ.get("LINEAGE_DEBUG") == "1":
+            import traceback
+
+            _print_error(_without_token(traceback.format_exc()))
+        return error.exit_code if isinstance(error, LineageError) else UsageError.exit_code
+
+
+def _explain(error: Exception) -> tuple[str, str]:
+    """Return what an error says and, when it is a defect of this package, what to do about it."""
+    if isinstance(error, LineageError):
+        return str(error), ""
+    if isinstance(error, OSError):
+        named = f"{error.filename}: " if error.filename else ""
+        return f"{named}{error.strerror or error or type(error).__name__}", ""
+    return f"unexpected {type(error).__name__}: {error}", " (please report this; LINEAGE_DEBUG=1 shows where)"
+
+
+def _complain(message: str, hint: str) -> None:
+    from lineage_plugin.text import one_line
+
+    _print_error(f"lineage: error: {one_line(_without_token(message), 500)}{hint}\n")
+
+
+def _print_error(text: str) -> None:
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or there is none
+        sys.stderr.write(text)
+        sys.stderr.flush()
+
+
+def _without_token(text: str) -> str:
+    # The package's own errors carry none; this is for what other libraries may put into theirs.
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        token = os.environ.get(name, "").strip()
+        if len(token) >= 6:
+            text = text.replace(token, "***")
+    return text
+
+
+@contextlib.contextmanager
+def _progress(quiet: bool) -> Iterator[Progress | None]:
+    stream = sys.stderr
+    if quiet or stream is None or not stream.isatty():
+        yield None
+        return
+    from lineage_plugin.report.progress import ProgressDisplay
+
+    with ProgressDisplay(stream, color=wants_color(stream)) as progress:
+        yield progress

@@ -1,0 +1,128 @@
+"""The independence ledger: which coins were tossed, and each only once.
+
+Counting heads assumes the coins are *jointly* fair. The ledger is where that is enforced: coins belong to the units of
+the base; repeats of a unit inside the base share one coin; a unit is tossed once however often it is read; swap coins
+of a kind whose units are sorted in the suspect are not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineage_plugin.evidence.coins import sign_statistics, swap_statistics
+from lineage_plugin.evidence.order import is_sorted, order_score
+from lineage_plugin.evidence.repeats import repeat_classes
+from lineage_plugin.evidence.sample import Sample
+
+__all__ = ["CoinCount", "Ledger", "Toss"]
+
+Float64Array = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class CoinCount:
+    """Coins and heads."""
+
+    coins: int = 0
+    heads: int = 0
+
+    def __add__(self, other: CoinCount) -> CoinCount:
+        return CoinCount(self.coins + other.coins, self.heads + other.heads)
+
+
+@dataclass(frozen=True, slots=True)
+class Toss:
+    """The coins of one group, or of a class of groups that repeat each other.
+
+    Attributes:
+        name: Kind of group, such as ``mlp``.
+        layer: Layer of the first group of the class, in the base.
+        kind: ``swap`` or ``sign``.
+        count: Coins and heads.
+        merged: Number of groups whose statistics were added before tossing.
+    """
+
+    name: str
+    layer: int
+    kind: str
+    count: CoinCount
+    merged: int = 1
+
+
+class Ledger:
+    """Collects the tosses of a comparison, round by round.
+
+    A toss, once made, is never revised, so that the e-value stays a martingale: a repeat that is read in a later round
+    than its first copy is passed over.
+    """
+
+    def __init__(self) -> None:
+        self._tosses: list[Toss] = []
+        self._scores: dict[str, list[Float64Array]] = {}
+        # Unit vectors of the base that were tossed, by kind and drawn units, to recognise repeats in later rounds.
+        self._seen: dict[tuple[str, bytes, tuple[str, ...]], list[Sample]] = {}
+        self.repeats: set[str] = set()
+
+    def add(self, samples: Sequence[Sample]) -> None:
+        """Toss the coins of newly read samples.
+
+        Args:
+            samples: What a round read; no unit of a group that an earlier round read.
+        """
+        for sample in samples:
+            if not sample.probe.base.swap:
+                continue
+            score = order_score(sample.suspect, sample.probe.base.block[sample.probe.units])
+            self._scores.setdefault(sample.probe.base.name, []).append(score)
+        alike: dict[tuple[str, bytes, tuple[str, ...]], list[Sample]] = {}
+        for sample in samples:
+            alike.setdefault(_shape(sample), []).append(sample)
+        for shape, fresh in alike.items():
+            known = self._seen.setdefault(shape, [])
+            everything = known + fresh
+            first = everything[0]
+            label = repeat_classes([s.base for s in everything], first.odd, first.pairs, first.probe.base.flip)
+            if len(set(label.tolist())) < len(everything):
+                self.repeats.add(first.probe.base.name)
+            for value in np.unique(label):
+                members = np.flatnonzero(label == value)
+                if members[0] >= len(known):
+                    self._toss([everything[m] for m in members])
+            known.extend(fresh)
+
+    def _toss(self, copies: Sequence[Sample]) -> None:
+        first = copies[0]
+        group = first.probe.base
+        # One fair coin per base unit: statistics of all copies are added, then the sum is tossed.
+        if first.pairs.shape[0]:
+            swap = np.sum([swap_statistics(s.suspect, s.base, s.odd, s.pairs) for s in copies], axis=0)
+            self._tosses.append(Toss(group.name, group.layer, "swap", _count(swap), len(copies)))
+        if any(first.odd):
+            sign = np.sum([sign_statistics(s.suspect, s.base, s.odd) for s in copies], axis=0)
+            self._tosses.append(Toss(group.name, group.layer, "sign", _count(sign), len(copies)))
+
+    @property
+    def sorted_kinds(self) -> frozenset[str]:
+        """Kinds of group whose units are sorted in the suspect."""
+        return frozenset(name for name, scores in self._scores.items() if is_sorted(scores))
+
+    def tosses(self) -> tuple[Toss, ...]:
+        """Return all tosses that count."""
+        dropped = self.sorted_kinds
+        return tuple(t for t in self._tosses if t.count.coins and not (t.kind == "swap" and t.name in dropped))
+
+
+def _shape(sample: Sample) -> tuple[str, bytes, tuple[str, ...]]:
+    dims = tuple(f"{role}:{part.shape[1]}" for role, part in zip(sample.roles, sample.base, strict=True))
+    return (sample.probe.base.name, sample.probe.units.tobytes(), dims)
+
+
+def _count(statistic: Float64Array) -> CoinCount:
+    # Exact ties and values that are not finite are no coins; both are unchanged by the swap, so dropping them is fair.
+    usable = np.isfinite(statistic) & (statistic != 0.0)
+    return CoinCount(int(usable.sum()), int((statistic[usable] > 0).sum()))

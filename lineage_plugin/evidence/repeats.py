@@ -1,0 +1,96 @@
+"""Groups of one model that repeat each other: up-scaled layers, upcycled experts.
+
+Copies of one random draw are not independent coins (independence ledger, rule 1): an unlucky draw would be counted once
+per copy. Repeats are found by tossing the model against itself, layer against layer, and their coins are merged.
+
+The search sees one model only. Merging keeps the coins exactly fair: swapping units ``i`` and ``j`` in all copies at
+once is a symmetry, and it leaves the search's own statistics unchanged. A group merged without need costs coins, never
+validity; a missed repeat is made unlikely by a low bar.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineage_plugin.evidence.evalue import log10_e_value
+
+__all__ = ["REPEAT_BAR", "REPEAT_COSINE", "repeat_classes"]
+
+FloatArray = NDArray[np.float32]
+IntArray = NDArray[np.int64]
+
+REPEAT_BAR = 4.0
+"""``log10 E`` of the self-comparison from which two groups of one model count as repeats."""
+
+REPEAT_COSINE = 0.5
+"""Median cosine of equal units from which they count as repeats however few they are."""
+
+SEARCH_UNITS = 64
+"""Number of units, and of pairs, that the search looks at."""
+
+
+def repeat_classes(
+    groups: Sequence[Sequence[FloatArray]], odd: Sequence[bool], pairs: IntArray, flip: bool
+) -> IntArray:
+    """Return a class label for each group; groups of equal label repeat each other.
+
+    Two groups repeat each other when their self-comparison reaches :data:`REPEAT_BAR`, or when their units lie nearer
+    than :data:`REPEAT_COSINE` (a handful of units cannot reach any bar).
+
+    Args:
+        groups: For each group, one ``[units, dim]`` array a role: the same units of every group.
+        odd: For each role, whether a sign flip negates it.
+        pairs: ``[pairs, 2]`` positions along the units.
+        flip: Whether the units have a sign symmetry, so that agreement of signs counts too.
+
+    Returns:
+        ``[groups]`` labels: the smallest number of a group in the class.
+    """
+    count = len(groups)
+    label = np.arange(count, dtype=np.int64)
+    if count < 2:
+        return label
+    # A search, not a measurement: a bounded number of units is enough, and keeps [units, groups, groups] small.
+    i, j = pairs[:SEARCH_UNITS, 0], pairs[:SEARCH_UNITS, 1]
+    singles = np.arange(min(groups[0][0].shape[0], SEARCH_UNITS))
+    swap = np.zeros((i.shape[0], count, count))
+    sign = np.zeros((singles.shape[0], count, count))
+    nearness = np.zeros((singles.shape[0], count, count))
+    for role, is_odd in enumerate(odd):
+        units = _normalised(np.stack([group[role] for group in groups], axis=1))
+        even = np.abs if is_odd else np.positive
+        swap += even(_gram(units[i], units[i])) + even(_gram(units[j], units[j]))
+        swap -= even(_gram(units[i], units[j])) + even(_gram(units[j], units[i]))
+        same = _gram(units[singles], units[singles])
+        nearness += even(same) / len(odd)
+        if is_odd:
+            sign += same
+    coins = (swap != 0).sum(axis=0)
+    heads = (swap > 0).sum(axis=0)
+    if flip:
+        coins = coins + (sign != 0).sum(axis=0)
+        heads = heads + (sign > 0).sum(axis=0)
+    near = np.median(nearness, axis=0) >= REPEAT_COSINE
+    # E rises with the heads, so groups near one half need no evaluation.
+    suspicious = np.triu(near | (heads > 0.5 * coins + np.sqrt(coins)), k=1)
+    for first, second in np.argwhere(suspicious):
+        tossed = log10_e_value(int(heads[first, second]), int(coins[first, second])) >= REPEAT_BAR
+        if tossed or near[first, second]:
+            low, high = sorted((int(label[first]), int(label[second])))
+            label[label == high] = low
+    return label
+
+
+def _gram(a: FloatArray, b: FloatArray) -> FloatArray:
+    product: FloatArray = a @ b.transpose(0, 2, 1)
+    return product
+
+
+def _normalised(units: FloatArray) -> NDArray[np.float32]:
+    with np.errstate(invalid="ignore", over="ignore"):
+        norm = np.sqrt(np.einsum("ugd,ugd->ug", units, units, dtype=np.float64))[..., None]
+        scaled = np.where((norm > 0) & np.isfinite(norm), units / np.where(norm > 0, norm, 1.0), 0.0)
+    return np.nan_to_num(scaled, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)

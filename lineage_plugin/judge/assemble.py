@@ -1,0 +1,177 @@
+"""From the evidence about a pair to the comparison that a report shows."""
+
+from __future__ import annotations
+
+from lineage_plugin.anatomy import Anatomy
+from lineage_plugin.checkpoint.types import Checkpoint, Cost
+from lineage_plugin.evidence.effects import MatrixEffect
+from lineage_plugin.evidence.evalue import log10_e_value
+from lineage_plugin.evidence.gather import LayerCoins, PairEvidence
+from lineage_plugin.judge.relation import relation_of
+from lineage_plugin.judge.types import (
+    Comparison,
+    Direction,
+    Evidence,
+    GroupEvidence,
+    Inheritance,
+    Interval,
+    LayerEvidence,
+    ModelSummary,
+    Relation,
+)
+
+__all__ = ["compared", "identical", "summarise"]
+
+_UNSEEN = "Distillation into fresh weights, training on the base's outputs and shared data leave no trace in weights."
+_IDENTITY_ORDER = (
+    "Units were compared in the order in which they are stored; a copy whose units were relabelled on purpose would "
+    "look unrelated, too."
+)
+_SYMMETRIC = (
+    "Shared learned weights mean that one model descends from the other or both from a third; who came first is an "
+    "indication only."
+)
+_SAME_DRAW = "A shared initialisation is told from descent by a calibrated statistic, not by the exact coins."
+
+_SILENT_COINS = 24
+"""Coins a layer needs before its silence counts as a replaced layer."""
+_SILENT_COSINE = 0.05
+
+_NARROW = frozenset({"F8_E4M3", "F8_E5M2"})
+
+
+def summarise(checkpoint: Checkpoint, anatomy: Anatomy | None, *, digests: bool = False) -> ModelSummary:
+    """Return a model as the report names it.
+
+    Args:
+        checkpoint: The model.
+        anatomy: Its anatomy, for the family when the config names no architecture.
+        digests: Whether to read local files for their digests.
+
+    Returns:
+        The summary.
+    """
+    architectures = checkpoint.config.get("architectures")
+    named = architectures[0] if isinstance(architectures, list) and architectures else None
+    family = None if anatomy is None or anatomy.family == "unknown" else anatomy.family
+    return ModelSummary(
+        id=checkpoint.id,
+        revision=checkpoint.revision,
+        format=checkpoint.format,
+        parameters=sum(info.size for info in checkpoint.tensors.values()),
+        architecture=named if isinstance(named, str) else family,
+        sha256=checkpoint.digests(compute=digests),
+    )
+
+
+def identical(base: ModelSummary, costs: tuple[Cost, Cost]) -> Comparison:
+    """Return the comparison of two models whose weight files have equal digests."""
+    return Comparison(
+        base=base,
+        relation="identical",
+        kind=None,
+        summary="the weight files have the same sha256 digests",
+        evidence=Evidence(0.0, 0, 0, exact=True),
+        kept=Interval(1.0, 1.0, 1.0),
+        inheritance=Inheritance(None, None, None),
+        direction=Direction("unclear", 1.0, 1.0),
+        layers=(),
+        limits=("Identity was read off digests; no coin was tossed, and none is needed.",),
+        suspect_cost=costs[0],
+        base_cost=costs[1],
+    )
+
+
+def compared(
+    evidence: PairEvidence,
+    bar: float,
+    base: ModelSummary,
+    models: tuple[Checkpoint, Checkpoint],
+    costs: tuple[Cost, Cost],
+) -> Comparison:
+    """Return the comparison that the evidence amounts to.
+
+    Args:
+        evidence: The evidence about the pair.
+        bar: Decimal logarithm of the e-value from which dependence is claimed.
+        base: The base as the report names it.
+        models: Suspect and base.
+        costs: What reading each of them cost for this comparison.
+
+    Returns:
+        The comparison.
+    """
+    relation, reason = relation_of(evidence, bar)
+    silent = _silent_layers(evidence) if relation == "derived" else ()
+    return Comparison(
+        base=base,
+        relation=relation,
+        kind=_kind(models, silent) if relation == "derived" else None,
+        summary=reason,
+        evidence=Evidence(
+            evidence.log10_e,
+            evidence.count.coins,
+            evidence.count.heads,
+            evidence.exact,
+            tuple(GroupEvidence(g.name, g.count.coins, g.count.heads, g.log10_e) for g in evidence.groups),
+        ),
+        kept=_interval(evidence.kept),
+        inheritance=Inheritance(
+            evidence.slope.estimate, evidence.slope.low, evidence.slope.high, evidence.curve.points
+        ),
+        direction=Direction(
+            evidence.direction if relation == "derived" else "unclear",  # type: ignore[arg-type]
+            evidence.kept.estimate,
+            evidence.reverse.estimate,
+        ),
+        layers=tuple(
+            LayerEvidence(row.suspect, row.base, row.count.coins, row.count.heads, row.cosine)
+            for row in evidence.layers
+        ),
+        limits=_limits(evidence, relation, silent),
+        suspect_cost=costs[0],
+        base_cost=costs[1],
+    )
+
+
+def _interval(effect: MatrixEffect) -> Interval:
+    return Interval(effect.estimate, effect.low, effect.high)
+
+
+def _silent_layers(evidence: PairEvidence) -> tuple[LayerCoins, ...]:
+    """Return the layers that show no trace of the base although they had the coins to show it."""
+    return tuple(
+        row
+        for row in evidence.layers
+        if row.count.coins >= _SILENT_COINS
+        and log10_e_value(row.count.heads, row.count.coins) < 0
+        and abs(row.cosine) < _SILENT_COSINE
+    )
+
+
+def _kind(models: tuple[Checkpoint, Checkpoint], silent: tuple[LayerCoins, ...]) -> str:
+    suspect, base = ({info.dtype for info in model.tensors.values()} for model in models)
+    if suspect & _NARROW and not base & _NARROW:
+        return "quantized"
+    return "partial" if silent else "finetune"
+
+
+def _limits(evidence: PairEvidence, relation: Relation, silent: tuple[LayerCoins, ...]) -> tuple[str, ...]:
+    limits = list(evidence.limits)
+    if relation in ("derived", "shared-init"):
+        limits.append(_SYMMETRIC if relation == "derived" else _SAME_DRAW)
+        if relation == "derived":
+            limits.append(_SAME_DRAW)
+    if silent:
+        names = ", ".join(row.base for row in silent)
+        limits.append(f"Layers without a trace of the base: {names}.")
+    if evidence.equal and relation == "derived":
+        limits.append("Every value that was read is the same in both models.")
+    if relation in ("unrelated", "inconclusive"):
+        limits.extend((_IDENTITY_ORDER, _UNSEEN))
+    if not evidence.exact and evidence.count.coins:
+        limits.append(
+            "The graph of this architecture is not known: coins were tossed tensor by tensor, on the assumption that "
+            "the output channels of a hidden layer are interchangeable, and combined by the mean of their e-values."
+        )
+    return tuple(dict.fromkeys(limits))

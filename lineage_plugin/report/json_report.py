@@ -1,0 +1,209 @@
+"""The JSON report, schema ``lineage-report/1``.
+
+The fields are those of :mod:`lineage_plugin.judge.types`; ``lineage-report-1.schema.json`` beside this module
+describes them for other programs. The text is pure ASCII (everything else is escaped), so that nothing a model card
+says can reach a terminal as a control sequence, and it is strict JSON: a number that is not finite is written as null.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+from lineage_plugin._version import __version__
+from lineage_plugin.checkpoint.types import Cost
+from lineage_plugin.findings import Finding
+from lineage_plugin.judge.types import Comparison, Evidence, Interval, ModelSummary, Report
+
+__all__ = ["SCHEMA", "render", "schema", "to_dict"]
+
+SCHEMA = "lineage-report/1"
+
+_DIGEST = re.compile(r"[0-9a-f]{64}\Z")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_MAX_DEPTH = 6
+
+
+def render(report: Report, *, color: bool = False, width: int = 80, unicode: bool = True) -> str:
+    """Write a report as JSON.
+
+    Args:
+        report: The report.
+        color: Ignored.
+        width: Ignored.
+        unicode: Ignored; the text is ASCII.
+
+    Returns:
+        The JSON text, indented by two, fields in the order of the schema, ending in a newline.
+    """
+    return json.dumps(to_dict(report), indent=2, ensure_ascii=True, allow_nan=False) + "\n"
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of the report."""
+    text = resources.files(__package__).joinpath("lineage-report-1.schema.json").read_text(encoding="utf-8")
+    loaded: dict[str, Any] = json.loads(text)
+    return loaded
+
+
+def to_dict(report: Report) -> dict[str, Any]:
+    """Return a report as plain dicts, lists, strings, numbers, booleans and None, in the order of the schema."""
+    declared = report.declared
+    return {
+        "schema": SCHEMA,
+        "tool": {"name": "lineage-plugin", "version": __version__},
+        "created": _text(report.created),
+        "suspect": _model(report.suspect),
+        "declared": {
+            "bases": [_text(base) for base in declared.bases],
+            "relation": _text(declared.relation),
+            "license": _text(declared.license),
+            "source": {"file": _text(declared.file), "line": _integer(declared.line)},
+        },
+        "comparisons": [_comparison(comparison) for comparison in report.comparisons],
+        "findings": [_finding(finding) for finding in report.findings],
+        "verdict": report.verdict,
+        "summary": _text(report.summary),
+        "cost": _cost(report.cost),
+    }
+
+
+def _comparison(comparison: Comparison) -> dict[str, Any]:
+    inheritance, direction = comparison.inheritance, comparison.direction
+    return {
+        "base": _model(comparison.base),
+        "relation": comparison.relation,
+        "kind": comparison.kind,
+        "summary": _text(comparison.summary),
+        "evidence": _evidence(comparison.evidence),
+        "kept": _interval(comparison.kept),
+        "inheritance": {
+            "slope": _number(inheritance.slope),
+            "low": _number(inheritance.low),
+            "high": _number(inheritance.high),
+            "curve": [[_number(share), _number(kept)] for share, kept in inheritance.curve],
+        },
+        "direction": {
+            "indication": direction.indication,
+            "suspect_on_base": _number(direction.suspect_on_base),
+            "base_on_suspect": _number(direction.base_on_suspect),
+        },
+        "layers": [
+            {
+                "suspect": _text(layer.suspect),
+                "base": _text(layer.base),
+                "coins": int(layer.coins),
+                "heads": int(layer.heads),
+                "cosine": _number(layer.cosine),
+            }
+            for layer in comparison.layers
+        ],
+        "scrubbed": None if comparison.scrubbed is None else _plain(comparison.scrubbed),
+        "calibrated": None if comparison.calibrated is None else _plain(comparison.calibrated),
+        "limits": [_text(limit) for limit in comparison.limits],
+        "cost": {
+            **_cost(comparison.suspect_cost + comparison.base_cost),
+            "suspect": _cost(comparison.suspect_cost),
+            "base": _cost(comparison.base_cost),
+        },
+    }
+
+
+def _model(model: ModelSummary) -> dict[str, Any]:
+    # A server may call anything a digest; what has not the form of one is left out.
+    digests = {_text(name): digest.lower() for name, digest in sorted(model.sha256.items())}
+    return {
+        "id": _text(model.id),
+        "revision": _text(model.revision),
+        "format": _text(model.format),
+        "parameters": _integer(model.parameters),
+        "architecture": _text(model.architecture),
+        "sha256": {name: digest for name, digest in digests.items() if _DIGEST.match(digest)},
+    }
+
+
+def _evidence(evidence: Evidence) -> dict[str, Any]:
+    return {
+        "log10_e": _number(evidence.log10_e),
+        "coins": int(evidence.coins),
+        "heads": int(evidence.heads),
+        "exact": bool(evidence.exact),
+        "groups": [
+            {
+                "name": _text(group.name),
+                "coins": int(group.coins),
+                "heads": int(group.heads),
+                "log10_e": _number(group.log10_e),
+            }
+            for group in evidence.groups
+        ],
+    }
+
+
+def _interval(interval: Interval) -> dict[str, Any]:
+    return {
+        "estimate": _number(interval.estimate),
+        "low": _number(interval.low),
+        "high": _number(interval.high),
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "code": finding.code,
+        "level": finding.level,
+        "message": _text(finding.message),
+        "file": _text(finding.file),
+        "line": _integer(finding.line),
+        "help": _text(finding.help),
+    }
+
+
+def _cost(cost: Cost) -> dict[str, Any]:
+    return {
+        "bytes_read": int(cost.bytes_read),
+        "tensor_bytes": int(cost.tensor_bytes),
+        "bytes_total": int(cost.bytes_total),
+        "requests": int(cost.requests),
+        "seconds": _number(cost.seconds),
+    }
+
+
+def _text(value: str | None) -> str | None:
+    # Lone surrogates come from file names that are not UTF-8; strict JSON parsers refuse them.
+    return None if value is None else _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", str(value))
+
+
+def _number(value: float | None) -> float | None:
+    if value is None or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def _integer(value: int | None) -> int | None:
+    return None if value is None else int(value)
+
+
+def _plain(value: object, depth: int = 0) -> Any:
+    """Return an open-ended value as JSON data; what has no JSON form becomes its string."""
+    if depth > _MAX_DEPTH:
+        return _text(str(value))
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, Mapping):
+        return {_text(str(key)): _plain(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, Sequence):
+        return [_plain(item, depth + 1) for item in value]
+    if isinstance(value, int):
+        return value
+    if isinstance(value, float):
+        return _number(value)
+    if hasattr(value, "tolist"):  # a numpy scalar or array
+        return _plain(value.tolist(), depth + 1)
+    return _text(str(value))

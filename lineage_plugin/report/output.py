@@ -1,0 +1,115 @@
+"""Where a report goes: standard output as far as it can show it, or a file, whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from lineage_plugin.errors import UsageError
+from lineage_plugin.report import render
+
+if TYPE_CHECKING:
+    from lineage_plugin.judge.types import Report
+
+__all__ = ["check_output", "publish", "wants_color"]
+
+
+def publish(report: Report, *, format: str, output: str | None) -> None:
+    """Write a report to standard output or a file.
+
+    Args:
+        report: The report.
+        format: One of :func:`lineage_plugin.report.formats`.
+        output: The file, or None or ``-`` for standard output.
+
+    Raises:
+        UsageError: When the file cannot be written.
+    """
+    if output is not None and output != "-":
+        _write(Path(output), render(report, format, color=False, width=100))
+        return
+    stream = sys.stdout
+    if stream is None:  # started with standard output closed
+        return
+    text = render(
+        report,
+        format,
+        color=wants_color(stream),
+        width=shutil.get_terminal_size((80, 24)).columns,
+        unicode=_can_encode(stream, "✓←█·•▁"),
+    )
+    try:
+        stream.write(text)
+        stream.flush()
+    except BrokenPipeError:
+        # The reader has seen enough. What is left in the buffer must not fail again when Python exits.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def check_output(output: str) -> None:
+    """Refuse a place that cannot be written to before work is spent on the report."""
+    path = Path(output)
+    if output == "-":
+        return
+    if not output or path.is_dir():
+        raise UsageError(f"--output {output!r}: is a folder; name a file")
+    if not path.parent.is_dir():
+        raise UsageError(f"--output {output}: the folder {path.parent} does not exist")
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file so that readers see the old content or the new, never a part."""
+    import tempfile
+
+    data = text.encode("utf-8", errors="replace")
+    try:
+        path = path.resolve()  # a link keeps pointing where it points
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)  # a device or a pipe cannot be replaced
+            return
+        mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask()
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", dir=path.parent)
+        temporary = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.chmod(mode)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise UsageError(f"--output {path}: {error.strerror or error}") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def wants_color(stream: TextIO) -> bool:
+    """Return whether to colour: NO_COLOR forbids, FORCE_COLOR demands, else a terminal decides."""
+    environment = os.environ
+    if environment.get("NO_COLOR"):
+        return False
+    if environment.get("FORCE_COLOR", "0") not in ("", "0"):
+        return True
+    if sys.platform == "win32" and not {"WT_SESSION", "TERM_PROGRAM", "ANSICON"} & environment.keys():
+        return False  # the old console prints escape sequences as they are
+    return stream.isatty() and environment.get("TERM") != "dumb"
+
+
+def _can_encode(stream: TextIO, signs: str) -> bool:
+    try:
+        signs.encode(stream.encoding or "ascii")
+    except (LookupError, UnicodeEncodeError):
+        return False
+    return True

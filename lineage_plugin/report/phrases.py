@@ -1,0 +1,276 @@
+"""Sentences: what the numbers of a report mean, for a reader who is not a statistician.
+
+Every function takes values and returns plain ASCII text (names taken from models aside), so that each report format can
+say the same thing in the same words. Three rules of wording hold throughout:
+
+- An e-value E bounds a probability, it is none: were the models independent, a value of E or more would ever be seen
+  with probability at most 1/E. Nothing is ever "p = 0", and bounds are rounded to the cautious side.
+- ``derived`` means shared learned weights. The words are "consistent with", never "copied from".
+- Who came first is an indication, never evidence.
+"""
+
+from __future__ import annotations
+
+import math
+
+from lineage_plugin.checkpoint.types import Cost
+from lineage_plugin.judge.types import Comparison, Direction, Evidence, Report
+from lineage_plugin.text import one_line
+
+__all__ = [
+    "UNSEEN",
+    "coins",
+    "cost",
+    "count",
+    "descent",
+    "direction",
+    "e_value",
+    "kept",
+    "parameters",
+    "percent",
+    "plural",
+    "relation",
+    "sentence",
+    "size",
+    "summary",
+    "unread",
+]
+
+UNSEEN = "No test of weights can see distillation into fresh weights, training on the base's outputs, or shared data."
+
+_DEPENDENT = 3.0
+"""``log10 E`` from which there is something shared whose origin is worth a sentence."""
+
+
+def plural(number: int, noun: str) -> str:
+    """Return ``1 coin``, ``1,536 coins``."""
+    return f"{count(number)} {noun}" + ("" if number == 1 else "s")
+
+
+def count(number: int) -> str:
+    """Return a number with thousands separators."""
+    return f"{number:,}"
+
+
+def size(octets: int) -> str:
+    """Return a number of bytes in decimal units: ``1.9 MB``."""
+    value, unit = float(octets), "bytes"
+    for larger in ("kB", "MB", "GB", "TB"):
+        # 999.95 and more would be rounded up to four digits.
+        if value < (1000 if unit == "bytes" else 999.95):
+            break
+        value, unit = value / 1000, larger
+    return (f"{octets} byte" + ("" if octets == 1 else "s")) if unit == "bytes" else f"{value:.1f} {unit}"
+
+
+def parameters(number: int) -> str:
+    """Return a number of parameters as people quote it: ``3.2M``, ``70B``."""
+    value, unit = float(number), ""
+    for larger in ("k", "M", "B", "T"):
+        if value < 999.5:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.1f}{unit}" if unit and value < 9.95 else f"{value:.0f}{unit}"
+
+
+def percent(share: float, *, toward: str = "nearest") -> str:
+    """Return a share as a percentage, inside 0 to 100%.
+
+    Args:
+        share: The share; estimates may stray a little outside 0 to 1.
+        toward: ``up`` or ``down`` for a bound, ``nearest`` for an estimate.
+    """
+    # Rounding to nine digits first keeps 0.012 * 1000 = 12.000000000000002 from being rounded up to 1.3%.
+    tenths = round(min(max(share, 0.0), 1.0) * 1000, 9)
+    rounded = {"up": math.ceil, "down": math.floor}.get(toward, round)(tenths)
+    return f"{rounded / 10:.1f}%"
+
+
+def e_value(log10_e: float) -> str:
+    """Return an e-value, rounded down: ``10^459.8``, ``31``, ``0.05``."""
+    if not math.isfinite(log10_e):
+        return "unknown"
+    if log10_e >= 6 or log10_e <= -4:
+        return f"10^{math.floor(log10_e * 10) / 10:.1f}"
+    value = 10**log10_e
+    if value >= 10:
+        return count(math.floor(value))
+    decimals = 1 if value >= 1 else 2 - math.floor(log10_e) - 1
+    return f"{math.floor(value * 10**decimals) / 10**decimals:.{decimals}f}"
+
+
+def coins(evidence: Evidence) -> str:
+    """Return the coins sentence: how many were tossed, how they fell and what that is worth."""
+    if evidence.coins == 0:
+        return "No coin was tossed."
+    fair = "each a fair coin if the models were independent"
+    if not evidence.exact:
+        fair = "each a fair coin if the models were independent and the assumptions under Limits hold"
+    heads = f"{count(evidence.heads)} came up heads"
+    if evidence.heads != evidence.coins:
+        heads += f" ({100 * evidence.heads / evidence.coins:.1f}%)"
+    return f"{plural(evidence.coins, 'comparison')}, {fair}; {heads}. {_worth(evidence)}"
+
+
+def _worth(evidence: Evidence) -> str:
+    value = e_value(evidence.log10_e)
+    if not math.isfinite(evidence.log10_e):
+        return "Their e-value could not be computed."
+    if evidence.log10_e <= 0:
+        return f"E-value {value}: no evidence against independence, which takes a value well above 1."
+    return f"E-value {value}: independent models would ever reach it with a chance of at most 1 in {value}."
+
+
+def relation(comparison: Comparison, *, declared: bool) -> tuple[str, str, str]:
+    """Say a relation in plain words.
+
+    Args:
+        comparison: The comparison.
+        declared: Whether the card declares this base.
+
+    Returns:
+        A label of a few words; what was found, the comparison's own sentence when it has one; and what follows from
+        it, which may be empty.
+    """
+    label, found, consequence = {
+        "identical": ("identical", "the weights are those of the base, unchanged.", ""),
+        "derived": (
+            "derived",
+            "the models share learned weights.",
+            "One descends from the other, or both from a third model.",
+        ),
+        "shared-init": (
+            "shared initialisation only",
+            "the models started from the same random weights.",
+            "They were then trained apart: neither descends from the other.",
+        ),
+        "unrelated": (
+            "no relation found",
+            "the weights behave like those of independent models.",
+            "",
+        ),
+        "inconclusive": ("inconclusive", "what was read does not settle the relation.", ""),
+    }[comparison.relation]
+    if declared and comparison.relation in ("identical", "derived"):
+        consequence = f"{consequence} This is consistent with the declared base.".strip()
+    found = sentence(comparison.summary.removeprefix(f"{label}: ")) or found
+    return (f"{label} ({comparison.kind})" if comparison.kind else label), found, consequence
+
+
+def kept(comparison: Comparison) -> str:
+    """Say how much of the base is left, or at most could be; empty when it was not estimated."""
+    estimate = _finite(comparison.kept.estimate)
+    low, high = _finite(comparison.kept.low), _finite(comparison.kept.high)
+    bounds = (percent(low, toward="down"), percent(high, toward="up")) if low is not None and high is not None else None
+    if comparison.relation == "identical":
+        return ""
+    if comparison.relation == "unrelated":
+        if bounds is None:
+            return ""
+        what = "of the base could remain in the weights that were compared"
+        return f"At most {bounds[1]} {what} (upper end of the 95% interval)."
+    if comparison.relation == "inconclusive":
+        return f"Between {bounds[0]} and {bounds[1]} of the base may be present (95% interval)." if bounds else ""
+    if estimate is None:
+        return ""
+    if comparison.relation == "derived" and low is not None and high is not None and low > 1:
+        interval = f"95% interval {low:.2f} to {high:.2f}; above 1, what the base learned was amplified"
+        return f"All of the base is still present, {estimate:.2f} times ({interval})."
+    interval = f" (95% interval {bounds[0]} to {bounds[1]})" if bounds else ""
+    if comparison.relation == "shared-init":
+        return f"About {percent(estimate)} of the base's weights are shared{interval}, through the common start."
+    return f"About {percent(estimate)} of the base is still present{interval}."
+
+
+def descent(comparison: Comparison) -> str:
+    """Say whether what is shared was learned or is the random draw both started from; empty when not estimated."""
+    slope = _finite(comparison.inheritance.slope)
+    low, high = _finite(comparison.inheritance.low), _finite(comparison.inheritance.high)
+    if comparison.relation not in ("derived", "shared-init", "inconclusive") or slope is None:
+        return ""
+    if comparison.relation == "inconclusive" and comparison.evidence.log10_e < _DEPENDENT:
+        return ""  # the slope of models that share nothing is noise
+    meaning = {
+        "derived": (
+            "what is shared follows what the base learned, the mark of descent. A shared random start alone gives "
+            "values well below, often near 0."
+        ),
+        "shared-init": (
+            "what is shared is the random draw both started from, not what the base learned. Descent gives values "
+            "near 1."
+        ),
+        "inconclusive": "descent gives values near 1, a shared random start values well below, often near 0.",
+    }[comparison.relation]
+    interval = f" (95% interval {low:.2f} to {high:.2f})" if low is not None and high is not None else ""
+    return f"Row-energy slope {slope:.2f}{interval}: {meaning}"
+
+
+def direction(value: Direction) -> str:
+    """Say which of two related models looks like the parent, with the caveat; empty when it was not measured."""
+    on_base, on_suspect = _finite(value.suspect_on_base), _finite(value.base_on_suspect)
+    if on_base is None or on_suspect is None:
+        return ""
+    reading = {
+        "suspect-from-base": "The base looks nearer to the common ancestor, as a parent would",
+        "base-from-suspect": "The suspect looks nearer to the common ancestor: the base may be the child",
+        "siblings": "Neither looks like the parent of the other: both may descend from a third model",
+        "unclear": "Unclear",
+    }[value.indication]
+    caveat = (
+        "An indication, not evidence: weight decay can shrink a child, and a sibling that barely moved looks like a "
+        "parent."
+    )
+    return f"{reading} (coefficient of suspect on base {on_base:.2f}, of base on suspect {on_suspect:.2f}). {caveat}"
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else value
+
+
+def cost(suspect: Cost, base: Cost) -> str:
+    """Say what was read of both models of a comparison."""
+    total = suspect + base
+    if total.bytes_read == 0:
+        parts = [f"Nothing of {size(total.bytes_total)} of weight files"]
+    else:
+        parts = [f"{size(total.bytes_read)} of {size(total.bytes_total)} of weight files{_share(total)}"]
+        parts.append(f"suspect {size(suspect.bytes_read)}, base {size(base.bytes_read)}")
+    parts.append(plural(total.requests, "request") if total.requests else "no network requests")
+    parts.append(f"{total.seconds:.1f} s" if total.seconds >= 0.1 else "less than 0.1 s")
+    return "; ".join(parts) + "."
+
+
+def _share(cost: Cost) -> str:
+    if cost.bytes_total <= 0 or cost.bytes_read <= 0:
+        return ""
+    share = 100 * cost.bytes_read / cost.bytes_total
+    if share > 100:
+        return ", parts of them more than once"
+    return f" ({share:.1f}%)" if share >= 0.1 else " (less than 0.1%)"
+
+
+def unread(comparison: Comparison) -> str:
+    """Say what was not read; empty when everything was, or when nothing was compared."""
+    total = comparison.suspect_cost + comparison.base_cost
+    if comparison.evidence.coins == 0 or total.bytes_read >= total.bytes_total:
+        return ""
+    rest = size(total.bytes_total - total.bytes_read)
+    what = "tensors that are not compared, such as embeddings, and any units outside the random sample"
+    return f"{rest} were not read: {what} (--exhaustive reads every unit)."
+
+
+def summary(report: Report) -> str:
+    """Return the verdict sentence."""
+    if report.summary:
+        return sentence(report.summary)
+    return {
+        "pass": "nothing that was checked contradicts what is declared.",
+        "fail": "the weights or the card contradict what is declared.",
+        "undecided": "the evidence decides neither way.",
+    }[report.verdict]
+
+
+def sentence(text: str) -> str:
+    """Return foreign text as one safe line that ends like a sentence; empty when there is none."""
+    line = one_line(text, 600)
+    return line if not line or line[-1] in ".!?\N{HORIZONTAL ELLIPSIS}" else f"{line}."

@@ -1,0 +1,243 @@
+"""Adapter configurations, references, the finding of LIN202, the registry of rules, and what importing costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lineage_plugin.card import (
+    BaseClaim,
+    Card,
+    Reference,
+    Rejection,
+    base_not_found,
+    parse_reference,
+    parse_revision,
+    read_card,
+    rule,
+    rules,
+)
+from lineage_plugin.findings import CODES, Finding
+
+CONFIG = '{{\n  "peft_type": "LORA",\n  "base_model_name_or_path": {name},\n  "revision": {revision}\n}}\n'
+
+
+def config(name: str, revision: str = "null") -> str:
+    return CONFIG.format(name=name, revision=revision)
+
+
+def test_adapter_stands_in_for_a_silent_card() -> None:
+    declaration, findings = read_card("---\nlicense: mit\n---\n", adapter_config=config('"o/n"', '"abcdef0"'))
+    assert declaration.bases == (BaseClaim("o/n", "abcdef0", "adapter_config.json", 3, None),)
+    assert (declaration.file, declaration.line) == ("adapter_config.json", 3)
+    assert (declaration.relation, declaration.effective_relation) == (None, "adapter")
+    assert [(f.code, f.level, f.file, f.line) for f in findings] == [("LIN201", "note", "README.md", 1)]
+    assert "o/n" in findings[0].message
+    assert "adapter_config.json" in findings[0].message
+
+
+def test_adapter_stands_in_for_a_missing_card() -> None:
+    declaration, findings = read_card(None, adapter_config=config('"o/n"').encode())
+    assert [claim.id for claim in declaration.bases] == ["o/n"]
+    assert [(f.code, f.level, f.file, f.line) for f in findings] == [
+        ("LIN201", "note", "README.md", None),
+        ("LIN205", "note", "adapter_config.json", 3),
+    ]
+    assert "adapter_config.json" in findings[1].help
+
+
+def test_card_comes_before_the_adapter() -> None:
+    declaration, findings = read_card("---\nbase_model: a/b@v1\n---\n", adapter_config=config('"o/n"'))
+    assert [claim.id for claim in declaration.bases] == ["a/b"]
+    assert declaration.adapter == BaseClaim("o/n", None, "adapter_config.json", 3, None)
+    assert declaration.effective_relation == "adapter"
+    assert findings == ()
+
+
+def test_adapter_pins_the_base_that_both_name() -> None:
+    card = "---\nbase_model: [o/n, a/b@v1]\n---\n"
+    declaration, findings = read_card(card, adapter_config=config('"o/n"', '"v2"'))
+    assert [(claim.id, claim.revision, claim.file) for claim in declaration.bases] == [
+        ("o/n", "v2", "README.md"),
+        ("a/b", "v1", "README.md"),
+    ]
+    assert findings == ()
+
+
+@pytest.mark.parametrize(
+    ("content", "level", "line", "says"),
+    [
+        (config('"/home/user/model"'), "note", 3, "local path"),
+        (config('"../model"'), "note", 3, "local path"),
+        (config("17"), "warning", 3, "not text"),
+        (config('["o/n"]'), "warning", 3, "not text"),
+        ("{", "warning", None, "not valid JSON"),
+        ("", "warning", None, "not valid JSON"),
+        ("[1]", "warning", None, "not a JSON object"),
+        ("[" * 200_000, "warning", None, "not valid JSON"),
+        (b"\xff\xfe{}", "warning", None, "not valid JSON"),
+        (b"\x80PKL", "warning", None, "not valid JSON"),
+        (" " * (1 << 20) + "{}", "warning", None, "too large"),
+        (config('"x\\u001b[31m\\n::error::y"'), "note", 3, "x : :error: :y"),
+    ],
+)
+def test_unusable_adapter_configurations(content: str | bytes, level: str, line: int | None, says: str) -> None:
+    declaration, findings = read_card("---\nbase_model: a/b@v1\n---\n", adapter_config=content)
+    assert [claim.id for claim in declaration.bases] == ["a/b"]
+    assert declaration.adapter is None
+    assert declaration.is_adapter
+    assert [(f.code, f.level, f.file, f.line) for f in findings] == [("LIN207", level, "adapter_config.json", line)]
+    assert says in findings[0].message
+    assert findings[0].message.isprintable()
+
+
+@pytest.mark.parametrize("content", [config("null"), config('""'), "{}"])
+def test_adapter_configurations_that_name_nothing(content: str) -> None:
+    declaration, findings = read_card("---\nbase_model: a/b@v1\n---\n", adapter_config=content)
+    assert declaration.adapter is None
+    assert findings == ()
+
+
+def test_adapter_line_is_that_of_the_last_key() -> None:
+    rows = (
+        '{"base_model_name_or_path": "a/a",',
+        '"note": "\\"base_model_name_or_path\\": ",',
+        '"base_model_name_or_path":',
+        '"b/b"}',
+    )
+    content = "\r\n".join(rows)
+    declaration, _ = read_card(None, adapter_config=content)
+    assert [(claim.id, claim.line) for claim in declaration.bases] == [("b/b", 3)]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("o/n", Reference("o/n")),
+        (" gpt2\n", Reference("gpt2")),
+        ("o/n@refs/pr/3", Reference("o/n", "refs/pr/3")),
+        ("http://www.huggingface.co/o/n/blob/v1.0/config.json", Reference("o/n", "v1.0", True)),
+        ("HTTPS://HUGGINGFACE.CO/o/n", Reference("o/n", None, True)),
+        ("https://huggingface.co/o/n/", Reference("o/n", None, True)),
+        ("https://huggingface.co/o/n/discussions/4", Reference("o/n", None, True)),
+        ("https://huggingface.co/o/n/tree/refs%2Fpr%2F3", Reference("o/n", "refs/pr/3", True)),
+        ("https://huggingface.co/o/n/tree/..%2F..%2Fx", Reference("o/n", None, True)),
+        ("hf://o/n@v2", Reference("o/n", "v2", True)),
+    ],
+)
+def test_references(text: str, expected: Reference) -> None:
+    assert parse_reference(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ".",
+        "..",
+        "/",
+        "a/",
+        "/a",
+        "a//b",
+        "-a/b",
+        "a/b.",
+        "a..b",
+        "a/b/c",
+        "a b",
+        "~/x",
+        "$HOME/x",
+        "file:///x",
+        "@v1",
+        "https://huggingface.co/",
+        "https://huggingface.co",
+        "https://[::1/x",
+        "https://huggingface.co/o/n/../../x/../y z",
+        "https://huggingface.co:443/o/n",
+        "https://user@huggingface.co/o/n",
+        "//huggingface.co/o/n",
+        "o/n@",
+        "o/n@-x",
+        "o/n@a b",
+    ],
+)
+def test_rejected_references(text: str) -> None:
+    result = parse_reference(text)
+    if text.endswith("y z"):  # only the first two parts of an address are an id
+        assert result == Reference("o/n", None, True)
+    else:
+        assert isinstance(result, Rejection)
+        assert result.reason
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.text(st.sampled_from("aZ09_.-/é "), max_size=12) | st.text(max_size=20))
+def test_ids_are_those_of_the_hub_client(text: str) -> None:
+    """What is accepted as a plain id, huggingface_hub accepts too, and the other way round."""
+    result = parse_reference(text)
+    ours = isinstance(result, Reference) and result.id == text and not result.address
+    placeholder = isinstance(result, Rejection) and "placeholder" in result.reason
+    try:
+        validate_repo_id(text)
+        theirs = True
+    except HFValidationError:
+        theirs = False
+    assert ours == theirs or placeholder
+
+
+@pytest.mark.parametrize("text", ["main", "v1.0", "refs/pr/1", "5a0bd8b1", "release/2024-01", "v1.0+cu121"])
+def test_revisions(text: str) -> None:
+    assert parse_revision(text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "-x", "/x", "x/", "a..b", "a//b", "a/.b", "a.lock", "a b", "a\nb", "é", "x" * 600, "%2e"]
+)
+def test_rejected_revisions(text: str) -> None:
+    assert parse_revision(text) is None
+
+
+def test_base_not_found_points_at_the_claim() -> None:
+    claim = BaseClaim("o/n", "v1", "README.md", 7, 3)
+    finding = base_not_found(claim, "no such repository\n::error::x")
+    assert (finding.code, finding.level, finding.file, finding.line) == ("LIN202", "error", "README.md", 7)
+    assert finding.message == "declared base o/n@v1 cannot be opened: no such repository : :error: :x"
+    assert base_not_found(claim).message == "declared base o/n@v1 cannot be opened"
+
+
+def test_every_rule_is_documented() -> None:
+    registered = rules()
+    assert list(registered) == ["LIN201", "LIN203", "LIN205", "LIN207"]
+    for code, function in registered.items():
+        assert code in CODES
+        text = function.__doc__ or ""
+        assert "Why:" in text
+        assert "Example::" in text
+        assert "Repair::" in text
+
+
+def test_registry_refuses_unknown_and_taken_codes() -> None:
+    with pytest.raises(ValueError, match="not a finding code"):
+        rule("LIN999")
+    with pytest.raises(ValueError, match="has a rule already"):
+        rule("LIN201")
+
+    def nothing(card: Card) -> Iterator[Finding]:
+        return iter(())
+
+    assert nothing not in rules().values()
+    with pytest.raises(TypeError):
+        rules()["LIN101"] = nothing  # type: ignore[index]
+
+
+def test_importing_is_light() -> None:
+    heavy = "huggingface_hub numpy rich torch safetensors httpx requests"
+    code = f"import sys, lineage_plugin.card; print([m for m in '{heavy}'.split() if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

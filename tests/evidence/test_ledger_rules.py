@@ -1,0 +1,293 @@
+"""The five rules of the independence ledger, each with what happens when it is broken.
+
+Two instruments. *Enumeration*: fixed weights, every combination of swaps and flips applied to one model; the coins are
+jointly fair exactly when the map from relabellings to coin outcomes is one to one. *Simulation*: independent models
+drawn many times; the mean e-value may not exceed 1.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from lineage_plugin.evidence.coins import sign_statistics, swap_statistics
+from lineage_plugin.evidence.evalue import log10_e_value, log10_mean
+from lineage_plugin.evidence.ledger import Ledger
+from tests.evidence.builders import sample
+
+
+def total(ledger: Ledger) -> tuple[int, int]:
+    tosses = ledger.tosses()
+    return sum(t.count.coins for t in tosses), sum(t.count.heads for t in tosses)
+
+
+def mean_e(values: list[float]) -> tuple[float, float]:
+    """Mean e-value and its standard error."""
+    e = np.power(10.0, values)
+    return float(e.mean()), float(e.std(ddof=1) / np.sqrt(e.shape[0]))
+
+
+# --- exactness of the coins themselves, by enumeration ---------------------------------------------------------------
+
+
+def gated_outcomes(rng: np.random.Generator) -> list[tuple[int, ...]]:
+    """All outcomes of swap and sign coins of four gated units, over the group of their swaps and flips."""
+    a = [rng.normal(size=(4, 6)) for _ in range(3)]
+    b = [rng.normal(size=(4, 6)) for _ in range(3)]
+    odd, pairs = (False, True, True), np.array([[0, 1], [2, 3]])
+    outcomes = []
+    for swaps in itertools.product((0, 1), repeat=2):
+        order = np.array([swaps[0], 1 - swaps[0], 2 + swaps[1], 3 - swaps[1]])
+        for flips in itertools.product((1, -1), repeat=4):
+            sign = np.array(flips)[:, None]
+            moved = [m[order] * (sign if o else 1) for m, o in zip(b, odd)]
+            swap = swap_statistics(a, moved, odd, pairs)
+            signs = sign_statistics(a, moved, odd)
+            outcomes.append((*(swap > 0).tolist(), *(signs > 0).tolist()))
+    return outcomes
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_swap_and_sign_coins_of_one_group_are_jointly_fair(seed: int) -> None:
+    outcomes = gated_outcomes(np.random.default_rng(seed))
+    assert len(set(outcomes)) == len(outcomes) == 2**6
+
+
+def test_signed_cosines_in_swap_coins_would_not_be_fair_together() -> None:
+    """Why ``f`` must ignore the signs of units whose sign coins are tossed, too."""
+    broken = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        a, b = [rng.normal(size=(4, 6))], [rng.normal(size=(4, 6))]
+        pairs, outcomes = np.array([[0, 1], [2, 3]]), []
+        for swaps in itertools.product((0, 1), repeat=2):
+            order = np.array([swaps[0], 1 - swaps[0], 2 + swaps[1], 3 - swaps[1]])
+            for flips in itertools.product((1, -1), repeat=4):
+                moved = [b[0][order] * np.array(flips)[:, None]]
+                swap = swap_statistics(a, moved, (False,), pairs)  # wrong: the vectors are odd
+                outcomes.append((*(swap > 0).tolist(), *(sign_statistics(a, moved, (True,)) > 0).tolist()))
+        broken += len(set(outcomes)) < len(outcomes)
+    assert broken > 10
+
+
+# --- rule 1: repeats share one coin -------------------------------------------------------------------------------
+
+
+def upscaled(rng: np.random.Generator, copies: int, units: int = 16, dim: int = 24) -> list[list[np.ndarray]]:
+    """Layers that are copies of one random draw, each changed a little."""
+    origin = [rng.normal(size=(units, dim)) for _ in range(2)]
+    return [[role + 0.2 * rng.normal(size=role.shape) for role in origin] for _ in range(copies)]
+
+
+def test_rule_1_repeats_in_both_models_share_one_coin() -> None:
+    rng = np.random.default_rng(11)
+    counted, merged = [], []
+    for _ in range(1500):
+        a, b = upscaled(rng, 4), upscaled(rng, 4)
+        samples = [sample(a[i], b[i], (False, True), layer=i) for i in range(4)]
+        ledger = Ledger()
+        ledger.add(samples)
+        coins, heads = total(ledger)
+        merged.append(log10_e_value(heads, coins))
+        assert ledger.repeats == {"mlp"}
+        separate = [Ledger() for _ in samples]
+        for one, s in zip(separate, samples):
+            one.add([s])
+        counted.append(log10_e_value(sum(total(one)[1] for one in separate), sum(total(one)[0] for one in separate)))
+    naive, _ = mean_e(counted)
+    kept, error = mean_e(merged)
+    assert naive > 3, "counting four copies of a draw four times must be seen to break the e-value"
+    assert kept < 1 + 4 * error
+
+
+def test_rule_1_holds_when_the_copies_arrive_in_different_rounds() -> None:
+    rng = np.random.default_rng(12)
+    values = []
+    for _ in range(800):
+        a, b = upscaled(rng, 3), upscaled(rng, 3)
+        ledger = Ledger()
+        for i in range(3):
+            ledger.add([sample(a[i], b[i], (False, True), layer=i)])
+        coins, heads = total(ledger)
+        assert coins <= 8 + 16  # the coins of one layer
+        values.append(log10_e_value(heads, coins))
+    mean, error = mean_e(values)
+    assert mean < 1 + 4 * error
+
+
+def test_rule_1_does_not_merge_independent_layers() -> None:
+    rng = np.random.default_rng(13)
+    for _ in range(50):
+        layers = [[rng.normal(size=(16, 24)) for _ in range(2)] for _ in range(6)]
+        ledger = Ledger()
+        ledger.add([sample(layer, layer, (False, True), layer=i) for i, layer in enumerate(layers)])
+        assert not ledger.repeats
+        assert total(ledger) == (6 * 24, 6 * 24)
+
+
+# --- rules 2 and 3: residual streams and chains -------------------------------------------------------------------
+
+
+def chain_outcomes(rng: np.random.Generator, both_sides: bool) -> list[tuple[int, ...]]:
+    """Outcomes of the swap coins of a chain of three hidden layers of four units, over all swaps of one model."""
+    widths = (5, 4, 4, 4, 5)
+    a = [rng.normal(size=(n, m)) for m, n in itertools.pairwise(widths)]
+    b = [rng.normal(size=(n, m)) for m, n in itertools.pairwise(widths)]
+    pairs, outcomes = np.array([[0, 1], [2, 3]]), []
+    for swaps in itertools.product((0, 1), repeat=6):
+        moved = [layer.copy() for layer in b]
+        for hidden in range(3):
+            first, second = swaps[2 * hidden : 2 * hidden + 2]
+            order = np.array([first, 1 - first, 2 + second, 3 - second])
+            moved[hidden] = moved[hidden][order]
+            moved[hidden + 1] = moved[hidden + 1][:, order]
+        coins: list[bool] = []
+        for hidden in range(3):
+            mine, other = [a[hidden]], [moved[hidden]]
+            if both_sides:
+                mine, other = [*mine, a[hidden + 1].T], [*other, moved[hidden + 1].T]
+            coins.extend((swap_statistics(mine, other, (False,) * len(mine), pairs) > 0).tolist())
+        outcomes.append(tuple(coins))
+    return outcomes
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_rule_3_incoming_weights_of_a_chain_are_jointly_fair(seed: int) -> None:
+    outcomes = chain_outcomes(np.random.default_rng(seed), both_sides=False)
+    assert len(set(outcomes)) == len(outcomes) == 2**6
+
+
+def test_rule_3_both_sides_of_a_chain_are_circular() -> None:
+    broken = [len(set(chain_outcomes(np.random.default_rng(seed), both_sides=True))) < 2**6 for seed in range(20)]
+    assert sum(broken) > 10
+
+
+def residual_outcomes(rng: np.random.Generator, head_level: bool) -> list[tuple[int, ...]]:
+    """Two blocks on one residual stream: MLP units (in and out) and value channels of two heads (V and O).
+
+    With ``head_level`` a coin for exchanging the heads is tossed beside those of their channels.
+    """
+    d, units, heads, channels = 6, 4, 2, 2
+    shape = {"fc1": (units, d), "fc2": (units, d), "v": (heads * channels, d), "o": (heads * channels, d)}
+    a = {k: rng.normal(size=s) for k, s in shape.items()}
+    b = {k: rng.normal(size=s) for k, s in shape.items()}
+    pairs, outcomes = np.array([[0, 1], [2, 3]]), []
+    for swaps in itertools.product((0, 1), repeat=4 + head_level):
+        first, second, third, fourth = swaps[:4]
+        mlp = np.array([first, 1 - first, 2 + second, 3 - second])
+        value = np.array([third, 1 - third, 2 + fourth, 3 - fourth])
+        if head_level and swaps[4]:
+            value = value[[2, 3, 0, 1]]
+        moved = {"fc1": b["fc1"][mlp], "fc2": b["fc2"][mlp], "v": b["v"][value], "o": b["o"][value]}
+        coins = (
+            swap_statistics([a["fc1"], a["fc2"]], [moved["fc1"], moved["fc2"]], (False, False), pairs) > 0
+        ).tolist()
+        coins += (swap_statistics([a["v"], a["o"]], [moved["v"], moved["o"]], (True, True), pairs) > 0).tolist()
+        if head_level:
+            mine = np.stack([a["v"][:2].ravel(), a["v"][2:].ravel()])
+            other = np.stack([moved["v"][:2].ravel(), moved["v"][2:].ravel()])
+            coins += (swap_statistics([mine], [other], (False,), np.array([[0, 1]])) > 0).tolist()
+        outcomes.append(tuple(coins))
+    return outcomes
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_rule_2_both_sides_are_fair_on_a_residual_stream(seed: int) -> None:
+    outcomes = residual_outcomes(np.random.default_rng(seed), head_level=False)
+    assert len(set(outcomes)) == len(outcomes) == 2**4
+
+
+def test_rule_2_head_coins_beside_channel_coins_are_circular() -> None:
+    broken = [len(set(residual_outcomes(np.random.default_rng(seed), head_level=True))) < 2**5 for seed in range(20)]
+    assert sum(broken) > 5
+
+
+# --- rule 4: an unknown graph -------------------------------------------------------------------------------------
+
+
+def test_rule_4_tensors_that_share_an_axis_may_be_averaged_but_not_pooled() -> None:
+    """Six tensors write one axis through additive skips: one swap moves a row of all of them."""
+    rng = np.random.default_rng(17)
+    units, dim, tensors, pairs = 24, 12, 6, np.arange(24).reshape(12, 2)
+    pooled, averaged = [], []
+    for _ in range(3000):
+        # Units of both models differ in one property that all their tensors share, as skip connections make them.
+        mine, other = rng.normal(size=units), rng.normal(size=units)
+        common = rng.normal(size=(tensors, dim))
+        counts = []
+        for t in range(tensors):
+            a = mine[:, None] * common[t] + 0.3 * rng.normal(size=(units, dim))
+            b = other[:, None] * common[t] + 0.3 * rng.normal(size=(units, dim))
+            statistic = swap_statistics([a], [b], (False,), pairs)
+            counts.append((int((statistic > 0).sum()), pairs.shape[0]))
+        pooled.append(log10_e_value(sum(h for h, _ in counts), sum(n for _, n in counts)))
+        averaged.append(log10_mean([log10_e_value(h, n) for h, n in counts]))
+    assert mean_e(pooled)[0] > 3
+    mean, error = mean_e(averaged)
+    assert mean < 1 + 4 * error
+
+
+# --- rule 5: meaning fixed from outside is never a label -----------------------------------------------------------
+
+
+def test_rule_5_output_rows_come_up_heads_for_independent_models() -> None:
+    """Rows of an output layer read activations that are positive in every model, and frequent classes lie along them.
+
+    The labels mean the same in both models, so the coin is not fair although the models are independent.
+    """
+    rng = np.random.default_rng(19)
+    classes, dim = 400, 32
+    pairs = np.arange(classes).reshape(-1, 2)
+    log_frequency = rng.normal(size=classes)[:, None]  # the same data in both models
+    a = 0.5 * log_frequency + rng.normal(size=(classes, dim))
+    b = 0.5 * log_frequency + rng.normal(size=(classes, dim))
+    heads = int((swap_statistics([a], [b], (False,), pairs) > 0).sum())
+    assert log10_e_value(heads, pairs.shape[0]) > 6
+    # Hidden units have means of their own, too, but no label ties them to each other.
+    b = 0.5 * rng.permutation(log_frequency) + rng.normal(size=(classes, dim))
+    heads = int((swap_statistics([a], [b], (False,), pairs) > 0).sum())
+    assert log10_e_value(heads, pairs.shape[0]) < 2
+
+
+# --- units that were sorted ----------------------------------------------------------------------------------------
+
+
+def test_sorted_units_lose_their_swap_coins_and_keep_their_sign_coins() -> None:
+    rng = np.random.default_rng(23)
+    naive, kept, signs = [], [], 0
+    for _ in range(300):
+        common = rng.normal(size=20)
+
+        def pruned() -> list[np.ndarray]:
+            weight = rng.gamma(2.0, size=64)
+            rows = [weight[:, None] * common + rng.normal(size=(64, 20)), rng.normal(size=(64, 20))]  # noqa: B023
+            order = np.argsort(-np.einsum("ud,ud->u", rows[0], rows[0]))  # importance
+            return [role[order] for role in rows]
+
+        a, b = pruned(), pruned()
+        one = sample(a, b, (False, True))
+        swap = swap_statistics(one.suspect, one.base, one.odd, one.pairs)
+        naive.append(log10_e_value(int((swap > 0).sum()), swap.shape[0]))
+        ledger = Ledger()
+        ledger.add([one])
+        assert ledger.sorted_kinds == {"mlp"}
+        assert {t.kind for t in ledger.tosses()} == {"sign"}
+        coins, heads = total(ledger)
+        signs += coins
+        kept.append(log10_e_value(heads, coins))
+    assert mean_e(naive)[0] > 3
+    mean, error = mean_e(kept)
+    assert mean < 1 + 4 * error
+    assert signs == 300 * 64
+
+
+def test_exchangeable_units_are_not_called_sorted() -> None:
+    rng = np.random.default_rng(29)
+    for _ in range(200):
+        ledger = Ledger()
+        for layer in range(6):
+            a = [rng.normal(size=(32, 12)) * rng.gamma(2.0, size=(32, 1)) for _ in range(2)]
+            ledger.add([sample(a, a, (False, True), layer=layer)])
+        assert not ledger.sorted_kinds

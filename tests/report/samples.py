@@ -1,0 +1,219 @@
+"""Report values made by hand, with the numbers that real runs of each kind give."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lineage_plugin.checkpoint.types import Cost
+from lineage_plugin.findings import finding
+from lineage_plugin.judge.types import (
+    Comparison,
+    Declared,
+    Direction,
+    Evidence,
+    GroupEvidence,
+    Inheritance,
+    Interval,
+    LayerEvidence,
+    ModelSummary,
+    Report,
+)
+
+CREATED = "2026-11-21T18:32:07+00:00"
+NOT_ESTIMATED = Interval(None, None, None)
+
+HOSTILE = (
+    "\x1b[31mred\x1b[0m\x1b]0;title\x07 [bold]rich[/bold] [link=http://x]y[/link] "
+    "\u202eevil\u202c \u200bzero\x9b2J\x00\x7f\r\n::error file=x::gotcha ##[group]z :smile:"
+)
+
+
+def model(name: str, **fields: object) -> ModelSummary:
+    values: dict[str, object] = {
+        "id": name,
+        "revision": None,
+        "format": "safetensors",
+        "parameters": 3_184_640,
+        "architecture": "llama",
+        "sha256": {"model.safetensors": "ab" * 32},
+        **fields,
+    }
+    return ModelSummary(**values)  # type: ignore[arg-type]
+
+
+def layers(shares: list[float], coins: int = 256, cosine: float = 0.97) -> tuple[LayerEvidence, ...]:
+    return tuple(
+        LayerEvidence(str(i), str(i), coins, round(share * coins), cosine if share > 0.9 else 0.01)
+        for i, share in enumerate(shares)
+    )
+
+
+def comparison(**fields: object) -> Comparison:
+    """A derived model; fields override."""
+    values: dict[str, object] = {
+        "base": model("zoo/atlas"),
+        "relation": "derived",
+        "kind": "finetune",
+        "summary": "",
+        "evidence": Evidence(
+            459.83,
+            1536,
+            1536,
+            True,
+            (
+                GroupEvidence("mlp swap", 768, 768, 229.6),
+                GroupEvidence("mlp sign", 384, 384, 114.2),
+                GroupEvidence("value sign", 384, 384, 114.2),
+            ),
+        ),
+        "kept": Interval(0.9812, 0.9794, 0.9829),
+        "inheritance": Inheritance(0.964, 0.941, 0.987, ((0.1, 1.01), (0.5, 0.97), (1.0, 0.93))),
+        "direction": Direction("suspect-from-base", 0.98, 0.86),
+        "layers": layers([1.0] * 6),
+        "limits": ("Token embeddings and the language-model head were not compared.",),
+        "suspect_cost": Cost(930_112, 917_504, 6_372_160, 0, 0.21),
+        "base_cost": Cost(930_112, 917_504, 6_372_160, 0, 0.19),
+        **fields,
+    }
+    return Comparison(**values)  # type: ignore[arg-type]
+
+
+def report(*comparisons: Comparison, **fields: object) -> Report:
+    values: dict[str, object] = {
+        "created": CREATED,
+        "suspect": model("zoo/atlas-docs"),
+        "declared": Declared(("zoo/atlas",), "finetune", "apache-2.0", "README.md", 3),
+        "comparisons": comparisons,
+        "findings": (),
+        "verdict": "pass",
+        "summary": "zoo/atlas-docs is consistent with its declared base zoo/atlas",
+        "cost": Cost(1_860_224, 1_835_008, 12_744_320, 0, 0.44),
+        **fields,
+    }
+    return Report(**values)  # type: ignore[arg-type]
+
+
+def derived() -> Report:
+    return report(comparison())
+
+
+def unrelated() -> Report:
+    return report(
+        comparison(
+            relation="unrelated",
+            kind=None,
+            evidence=Evidence(-1.43, 3072, 1520, True, (GroupEvidence("mlp swap", 3072, 1520, -1.43),)),
+            kept=Interval(0.0004, -0.011, 0.0118),
+            inheritance=Inheritance(0.01, -0.03, 0.05),
+            direction=Direction("unclear", 0.0, -0.001),
+            layers=layers([0.51, 0.48, 0.5, 0.47, 0.52, 0.49], 512),
+        ),
+        suspect=model("zoo/draco"),
+        findings=(
+            finding(
+                "LIN101",
+                "The declared base zoo/atlas is not supported by the weights: 1,520 of 3,072 coins came up heads",
+                file="README.md",
+                line=5,
+                help="Correct base_model, or pass the base that was really used with --base.",
+            ),
+            finding("LIN205", "The base zoo/atlas is not pinned to a revision", file="README.md", line=5),
+        ),
+        verdict="fail",
+        summary="zoo/draco declares zoo/atlas as its base, but the weights show no trace of it",
+    )
+
+
+def twin() -> Report:
+    return report(
+        comparison(
+            relation="shared-init",
+            kind=None,
+            kept=Interval(0.41, 0.39, 0.43),
+            inheritance=Inheritance(0.21, 0.15, 0.28, ((0.1, 0.18), (1.0, 0.71))),
+            direction=Direction("siblings", 0.41, 0.42),
+        ),
+        suspect=model("zoo/atlas-twin"),
+        findings=(
+            finding(
+                "LIN107", "zoo/atlas-twin shares only its initial weights with zoo/atlas", file="README.md", line=4
+            ),
+        ),
+        verdict="fail",
+        summary="zoo/atlas-twin and zoo/atlas started from the same initial weights; neither descends from the other",
+    )
+
+
+def inconclusive() -> Report:
+    return report(
+        comparison(
+            relation="inconclusive",
+            kind=None,
+            summary="inconclusive: the depths differ (6 and 8 layers), which is not compared yet",
+            evidence=Evidence(0.0, 0, 0, True),
+            kept=NOT_ESTIMATED,
+            inheritance=Inheritance(None, None, None),
+            direction=Direction("unclear", None, None),
+            layers=(),
+            limits=(),
+            suspect_cost=Cost(2048, 0, 6_372_160, 0, 0.01),
+            base_cost=Cost(2048, 0, 8_372_160, 0, 0.01),
+        ),
+        verdict="undecided",
+        summary="zoo/atlas-docs cannot be compared with zoo/atlas: the depths differ",
+    )
+
+
+def identical() -> Report:
+    return report(
+        comparison(
+            relation="identical",
+            kind=None,
+            evidence=Evidence(0.0, 0, 0, True),
+            kept=Interval(1.0, 1.0, 1.0),
+            inheritance=Inheritance(None, None, None),
+            direction=Direction("unclear", None, None),
+            layers=(),
+            limits=(),
+            suspect_cost=Cost(0, 0, 6_372_160, 2, 0.01),
+            base_cost=Cost(0, 0, 6_372_160, 2, 0.01),
+        ),
+        findings=(finding("LIN104", "The weight files are those of zoo/atlas", file="README.md", line=3),),
+    )
+
+
+def no_base() -> Report:
+    return report(
+        declared=Declared((), None, None, "README.md", None),
+        findings=(finding("LIN201", "No base is declared", file="README.md", line=1, help="Add base_model."),),
+        verdict="undecided",
+        summary="zoo/atlas-docs declares no base, so there is nothing to compare it with",
+        cost=Cost(),
+    )
+
+
+def pair() -> Report:
+    """What ``compare`` gives: no card, one comparison."""
+    return replace(derived(), declared=Declared((), None, None, None, None), summary="")
+
+
+def hostile() -> Report:
+    """Every text that a stranger chooses tries to take over the terminal."""
+    bad = HOSTILE
+    one = comparison(
+        base=model(bad, revision=bad, format=bad, architecture=bad, sha256={bad: bad}),
+        summary=bad,
+        layers=(LayerEvidence(bad, bad, 8, 8, 0.5), LayerEvidence("1", bad, 0, 0, float("nan"))),
+        limits=(bad, bad * 40),
+        evidence=Evidence(2.0, 8, 8, False, (GroupEvidence(bad, 4, 4, 1.0), GroupEvidence("b", 4, 4, 1.0))),
+    )
+    return report(
+        one,
+        suspect=model(bad, revision=bad, format=bad, architecture=bad, sha256={"\udcff": "0" * 64}),
+        declared=Declared((bad, bad * 100), bad, bad, bad, 3),
+        findings=(finding("LIN203", bad, file=bad, line=2, help=bad), finding("LIN302", bad * 50, file="[/]")),
+        summary=bad,
+    )
+
+
+ALL = (derived, unrelated, twin, inconclusive, identical, no_base, pair, hostile)

@@ -1,0 +1,196 @@
+"""The JSON report: its shape, its schema, and that it stays JSON whatever it is given."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lineage_plugin.checkpoint.types import Cost
+from lineage_plugin.judge.types import Direction, Evidence, Inheritance, Interval, Report
+from lineage_plugin.report import render
+from lineage_plugin.report.json_report import schema, to_dict
+from tests.report import samples
+
+VALIDATOR = jsonschema.Draft202012Validator(schema(), format_checker=jsonschema.FormatChecker())
+
+
+def parsed(report: Report) -> dict[str, Any]:
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    document: dict[str, Any] = json.loads(render(report, "json"), parse_constant=refuse)
+    return document
+
+
+def test_the_schema_is_a_schema() -> None:
+    jsonschema.Draft202012Validator.check_schema(schema())
+
+
+@pytest.mark.parametrize("make", samples.ALL)
+def test_every_kind_of_report_satisfies_the_schema(make: Callable[[], Report]) -> None:
+    VALIDATOR.validate(parsed(make()))
+
+
+def test_the_fields_are_those_of_the_contract() -> None:
+    document = parsed(samples.twin())
+    assert list(document) == [
+        *("schema", "tool", "created", "suspect", "declared", "comparisons", "findings", "verdict", "summary", "cost"),
+    ]
+    assert document["schema"] == "lineage-report/1"
+    comparison = document["comparisons"][0]
+    assert comparison["relation"] == "shared-init"
+    assert comparison["evidence"]["log10_e"] == 459.83
+    assert comparison["evidence"]["groups"][0] == {"name": "mlp swap", "coins": 768, "heads": 768, "log10_e": 229.6}
+    assert comparison["inheritance"]["curve"] == [[0.1, 0.18], [1.0, 0.71]]
+    assert comparison["layers"][5] == {"suspect": "5", "base": "5", "coins": 256, "heads": 256, "cosine": 0.97}
+    assert document["declared"]["source"] == {"file": "README.md", "line": 3}
+    assert document["findings"][0]["code"] == "LIN107"
+
+
+def test_the_cost_of_a_comparison_is_the_sum_of_both_models() -> None:
+    suspect, base = Cost(10, 8, 100, 3, 0.5), Cost(20, 16, 200, 4, 0.25)
+    cost = parsed(samples.report(samples.comparison(suspect_cost=suspect, base_cost=base)))["comparisons"][0]["cost"]
+    assert {name: cost[name] for name in ("bytes_read", "tensor_bytes", "bytes_total", "requests", "seconds")} == {
+        "bytes_read": 30,
+        "tensor_bytes": 24,
+        "bytes_total": 300,
+        "requests": 7,
+        "seconds": 0.75,
+    }
+    assert cost["suspect"]["bytes_read"] == 10
+    assert cost["base"]["requests"] == 4
+
+
+def test_numbers_that_are_not_finite_become_null() -> None:
+    bad = samples.comparison(
+        kept=Interval(math.nan, -math.inf, math.inf),
+        inheritance=Inheritance(math.nan, None, math.inf, ((0.5, math.nan),)),
+        direction=Direction("unclear", math.nan, None),
+        layers=samples.layers([1.0], cosine=math.nan),
+        calibrated={"score": math.inf, "array": np.array([1.0, np.nan])},
+    )
+    document = parsed(samples.report(bad))
+    comparison = document["comparisons"][0]
+    assert comparison["kept"] == {"estimate": None, "low": None, "high": None}
+    assert comparison["inheritance"]["curve"] == [[0.5, None]]
+    assert comparison["calibrated"] == {"score": None, "array": [1.0, None]}
+    VALIDATOR.validate(document)
+
+
+def test_numpy_scalars_are_written_as_numbers() -> None:
+    evidence = Evidence(np.float64(3.5), np.int64(16), np.int64(15), np.bool_(True))  # type: ignore[arg-type]
+    document = parsed(samples.report(samples.comparison(evidence=evidence)))
+    assert document["comparisons"][0]["evidence"]["heads"] == 15
+    VALIDATOR.validate(document)
+
+
+def test_the_text_is_ascii_without_controls() -> None:
+    text = render(samples.hostile(), "json")
+    assert text.endswith("}\n")
+    assert all(character == "\n" or " " <= character <= "~" for character in text)
+    # ... and nothing was lost on the way: a program still sees what the card said.
+    assert parsed(samples.hostile())["declared"]["license"] == samples.HOSTILE
+
+
+def test_what_is_no_digest_is_left_out() -> None:
+    digests = {"a": "AB" * 32, "b": "not a digest", "c": "ab" * 31}
+    document = parsed(samples.report(suspect=samples.model("m", sha256=digests)))
+    assert document["suspect"]["sha256"] == {"a": "ab" * 32}
+
+
+def test_the_same_report_gives_the_same_text() -> None:
+    forward, backward = {"a": "0" * 64, "b": "1" * 64}, {"b": "1" * 64, "a": "0" * 64}
+    texts = {render(samples.report(suspect=samples.model("m", sha256=d)), "json") for d in (forward, backward)}
+    assert len(texts) == 1
+
+
+@given(st.text(), st.floats(allow_nan=True), st.one_of(st.none(), st.text()))
+def test_any_text_and_number_gives_a_valid_report(text: str, number: float, maybe: str | None) -> None:
+    report = samples.report(
+        samples.comparison(summary=text, kept=Interval(number, number, number), limits=(text,)),
+        suspect=samples.model(text, revision=maybe, architecture=maybe),
+        summary=text,
+    )
+    VALIDATOR.validate(parsed(report))
+
+
+def _set(path: str, value: object) -> Callable[[dict[str, Any]], None]:
+    def change(document: dict[str, Any]) -> None:
+        *parents, last = [int(part) if part.isdecimal() else part for part in path.split(".")]
+        target: Any = document
+        for part in parents:
+            target = target[part]
+        target[last] = value
+
+    return change
+
+
+WRONG = {
+    "other schema": _set("schema", "lineage-report/2"),
+    "verdict": _set("verdict", "maybe"),
+    "relation": _set("comparisons.0.relation", "copied"),
+    "kind": _set("comparisons.0.kind", "clone"),
+    "indication": _set("comparisons.0.direction.indication", "thief"),
+    "additional field": _set("extra", 1),
+    "additional field in a comparison": _set("comparisons.0.p_value", 0),
+    "additional field in evidence": _set("comparisons.0.evidence.p", 0),
+    "e-value is text": _set("comparisons.0.evidence.log10_e", "Infinity"),
+    "e-value is missing": _set("comparisons.0.evidence.log10_e", None),
+    "negative coins": _set("comparisons.0.evidence.coins", -1),
+    "half a coin": _set("comparisons.0.evidence.heads", 0.5),
+    "exact is no boolean": _set("comparisons.0.evidence.exact", 1),
+    "curve point with one number": _set("comparisons.0.inheritance.curve.0", [0.1]),
+    "curve point with three": _set("comparisons.0.inheritance.curve.0", [0.1, 1, 1]),
+    "finding level": _set("findings.0.level", "fatal"),
+    "finding code": _set("findings.0.code", "E501"),
+    "finding line 0": _set("findings.0.line", 0),
+    "digest": _set("suspect.sha256", {"f": "abc"}),
+    "created": _set("created", "yesterday"),
+    "scrubbed without its calibration": _set("comparisons.0.scrubbed", {"how": ["permuted"]}),
+    "parameters negative": _set("suspect.parameters", -5),
+    "cost without requests": lambda document: document["cost"].pop("requests"),
+    "cost of the base missing": lambda document: document["comparisons"][0]["cost"].pop("base"),
+    "no limits": lambda document: document["comparisons"][0].pop("limits"),
+    "no findings": lambda document: document.pop("findings"),
+}
+
+
+@pytest.mark.parametrize("change", WRONG.values(), ids=WRONG.keys())
+def test_the_schema_refuses_a_wrong_report(change: Callable[[dict[str, Any]], object]) -> None:
+    document = to_dict(samples.twin())
+    VALIDATOR.validate(document)
+    change(wrong := copy.deepcopy(document))
+    assert not VALIDATOR.is_valid(wrong)
+
+
+def test_every_field_of_every_object_is_required() -> None:
+    """Dropping any one field anywhere must be noticed: consumers may rely on all of them."""
+    document = to_dict(replace(samples.unrelated()))
+
+    def objects(node: object, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+        if isinstance(node, dict):
+            inner = [found for key, value in node.items() for found in objects(value, (*path, key))]
+            return inner if path[-1:] == ("sha256",) else [*[(*path, key) for key in node], *inner]
+        if isinstance(node, list):
+            return [found for index, value in enumerate(node) for found in objects(value, (*path, index))]
+        return []
+
+    paths = objects(document)
+    assert len(paths) > 100
+    for path in paths:
+        wrong: Any = copy.deepcopy(document)
+        target = wrong
+        for part in path[:-1]:
+            target = target[part]
+        del target[path[-1]]
+        assert not VALIDATOR.is_valid(wrong), path
