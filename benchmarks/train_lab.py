@@ -17,6 +17,7 @@ other     the same with seed 2: same config, same data, unrelated weights
 child     base continued on documentation
 far       base continued for long on documentation, at a higher rate and with more weight decay
 twin      the *initial* weights of base, trained on other program text in another order
+twin-docs the *initial* weights of base, trained on documentation
 twin-same the *initial* weights of base, trained on the data of base in another order
 stub      base after 4% of its steps: hardly more than its initial weights
 ========= ===================================================================================================
@@ -41,7 +42,7 @@ from benchmarks.training import Recipe, Result, train
 
 __all__ = ["FAMILIES", "ROLES", "VARIANTS", "main"]
 
-ROLES = ("base", "stub", "child", "twin", "other", "twin-same", "far")
+ROLES = ("base", "stub", "child", "twin-docs", "twin", "other", "twin-same", "far")
 CONTINUED = ("child", "far")
 CARD = """---
 license: apache-2.0
@@ -77,16 +78,19 @@ class Variant:
     dropout: float = 0.0
 
 
+# Small batches: many noisy steps, after which two runs from one initialisation have learned different things.
+SMALL = {"batch": 4, "length": 64}
+
 VARIANTS: dict[str, Variant] = {
     "default": Variant({}),
-    "cool": Variant({"lr": 3e-4}),
-    "sgd": Variant({"optimizer": "sgd", "lr": 0.3, "weight_decay": 1e-4}),
-    "lion": Variant({"optimizer": "lion", "lr": 2e-4, "weight_decay": 0.5}),
-    "muon": Variant({"optimizer": "muon", "lr": 2e-2}),
-    "nodecay": Variant({"weight_decay": 0.0}),
-    "hot": Variant({"lr": 4e-3}),
-    "long": Variant({}, stretch=3.0),
-    "dropout": Variant({}, dropout=0.1),
+    "small": Variant(SMALL, stretch=2.0),
+    "small-hot": Variant(SMALL | {"lr": 2e-3}, stretch=2.0),
+    "sgd": Variant(SMALL | {"optimizer": "sgd", "lr": 0.2, "weight_decay": 1e-4}, stretch=2.0),
+    "lion": Variant(SMALL | {"optimizer": "lion", "lr": 2e-4, "weight_decay": 0.5}, stretch=2.0),
+    "muon": Variant(SMALL | {"optimizer": "muon", "lr": 1e-2}, stretch=2.0),
+    "nodecay": Variant(SMALL | {"weight_decay": 0.0}, stretch=2.0),
+    "long": Variant(SMALL, stretch=6.0),
+    "dropout": Variant(SMALL, stretch=2.0, dropout=0.1),
 }
 
 
@@ -201,6 +205,8 @@ def _recipe(role: str, steps: int, lr: float, variant: Variant, seeds: tuple[int
         return replace(usual, data="docs", order=101, steps=usual.steps // 2)
     if role == "far":
         return replace(usual, data="docs", order=102, steps=usual.steps * 3 // 2, lr=3 * usual.lr, weight_decay=0.3)
+    if role == "twin-docs":
+        return replace(usual, data="docs", order=105)
     if role == "twin":
         return replace(usual, data="other", order=103)
     if role == "twin-same":
@@ -212,7 +218,7 @@ def _recipe(role: str, steps: int, lr: float, variant: Variant, seeds: tuple[int
 
 def _relation(one: str, two: str) -> tuple[str, str, str]:
     """True relation of two roles of one family: ``(suspect, base, relation)``."""
-    rank = ("base", "child", "far", "twin", "twin-same", "other", "stub")
+    rank = ("base", "child", "far", "twin", "twin-docs", "twin-same", "other", "stub")
     base, suspect = sorted((one, two), key=rank.index)
     if "other" in (one, two):
         return suspect, base, "unrelated"

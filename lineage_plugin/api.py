@@ -74,6 +74,9 @@ def check(
         comparisons.extend(subject.against(open_checkpoint(base, options=options)) for base in bases)
     else:
         for claim in declaration.bases:
+            if options.offline:
+                findings.append(_not_looked_up(claim))
+                continue
             try:
                 comparisons.append(subject.against(_open_claim(claim, options)))
             except (HubNotFound, HubDenied) as error:
@@ -198,8 +201,21 @@ def _since(before: Cost, checkpoint: Checkpoint) -> Cost:
 
 
 def _open_claim(claim: BaseClaim, options: Options) -> Checkpoint:
-    reference = claim.id if claim.revision is None else f"{claim.id}@{claim.revision}"
-    return open_checkpoint(reference, options=options)
+    """Open a base that a card names: on the Hub, never as a path, whatever lies in the current folder."""
+    from lineage_plugin.checkpoint.hub import open_hub
+
+    return open_hub(claim.id, claim.revision, token=options.token, endpoint=options.endpoint, budget=options.budget)
+
+
+def _not_looked_up(claim: BaseClaim) -> Finding:
+    return finding(
+        "LIN202",
+        f"declared base {one_line(claim.id, 200)} was not looked up: offline mode",
+        level="warning",
+        file=claim.file,
+        line=claim.line,
+        help="Run without --offline, or say with --base where a copy of the base is.",
+    )
 
 
 def _read_card_file(path: str) -> str:
@@ -235,7 +251,6 @@ def _report(
     cost = suspect_cost
     for comparison in comparisons:
         cost = cost + comparison.base_cost
-    verdict = verdict_of(findings, comparisons)
     return Report(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         suspect=suspect,
@@ -248,20 +263,24 @@ def _report(
         ),
         comparisons=tuple(comparisons),
         findings=tuple(findings),
-        verdict=verdict,
-        summary=_sentence(suspect, comparisons, findings),
+        verdict=verdict_of(findings, comparisons),
+        summary=_sentence(suspect, declaration, comparisons, findings),
         cost=cost,
     )
 
 
-def _sentence(suspect: ModelSummary, comparisons: Sequence[Comparison], findings: Sequence[Finding]) -> str:
+def _sentence(
+    suspect: ModelSummary, declaration: Declaration, comparisons: Sequence[Comparison], findings: Sequence[Finding]
+) -> str:
     """Return the verdict in one sentence."""
     name = one_line(suspect.id, 200)
     errors = [found for found in findings if found.level == "error"]
     if errors:
         return f"{name}: {errors[0].message}."
     if not comparisons:
-        return f"{name} declares no base model, so there was nothing to compare." if not errors else ""
+        if declaration.bases:
+            return f"{name}: the card was read; no weights were compared."
+        return f"{name} declares no base model, so there was nothing to compare."
     parts = []
     for comparison in comparisons:
         base = one_line(comparison.base.id, 200)

@@ -47,7 +47,13 @@ class Finding:
 
 
 def finding(
-    code: str, message: str, *, file: str | None = None, line: int | None = None, help: str = "", level: Level | None = None
+    code: str,
+    message: str,
+    *,
+    file: str | None = None,
+    line: int | None = None,
+    help: str = "",
+    level: Level | None = None,
 ) -> Finding:
     """Make a finding at the code's default level.
 

@@ -10,7 +10,7 @@ from lineage_plugin.errors import UsageError
 __all__ = ["Options", "Progress"]
 
 Progress = Callable[[str, int, int], None]
-"""Called as ``progress(stage, done, total)`` while a stage runs; ``stage`` is a short phrase such as ``reading layers``."""
+"""Called as ``progress(stage, done, total)`` while a stage runs; the stage is a short phrase: ``reading layers``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Train the four micro checkpoints of ``examples/``, from random weights.
 
-Run from the root of the repository, with the ``dev`` extra installed (about five minutes on one core)::
+Run from the root of the repository, with the ``dev`` extra installed (about four minutes on one core)::
 
     python -m scripts.train_examples            # writes examples/
     python -m scripts.train_examples OUT        # writes OUT/
@@ -9,20 +9,21 @@ Run from the root of the repository, with the ``dev`` extra installed (about fiv
 model  what it is                                                           what its card says
 ====== ==================================================================== ==================
 base   trained from random weights on program text                          no base
-honest ``base`` continued on documentation                                  from ``base``: true
+honest ``base`` continued on other program text                             from ``base``: true
 liar   another seed, same config, same text as ``base``                     from ``base``: false
-twin   the *initial* weights of ``base``, other program text, other order   from ``base``: false
+twin   the *initial* weights of ``base``, trained on documentation          from ``base``: false
 ====== ==================================================================== ==================
 
-The learning rate is high for models this small on purpose: what they learn must outweigh the random weights they start
-from, as it does in a model of use, or a shared initialisation could not be told from descent.
+Batches are small, so that many noisy steps are made in little time. Two runs from the same random weights then learn
+different things, as large models do. With large batches on similar text so small a model learns much the same from one
+initialisation every time, and where descent ends and shared initialisation begins is a matter of words.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,34 +57,34 @@ class Example:
 
 EXAMPLES: dict[str, Example] = {
     "base": Example(
-        Recipe("code", order=11, steps=1200, lr=3e-3),
+        Recipe("code", order=11, steps=1500, batch=4, length=64),
         seed=11,
         declares=False,
         claim="A tiny language model of Python program text, trained from random weights.",
         truth="As said. It has no base model.",
     ),
     "honest": Example(
-        Recipe("docs", order=12, steps=400, lr=1e-3),
+        Recipe("other", order=12, steps=600, batch=4, length=64),
         seed=None,
         declares=True,
-        claim="`examples/base` fine-tuned on Python documentation.",
+        claim="`examples/base` fine-tuned on more Python program text.",
         truth="As said: training went on from the published weights of `examples/base`.",
     ),
     "liar": Example(
-        Recipe("code", order=13, steps=1200, lr=3e-3),
+        Recipe("code", order=13, steps=1500, batch=4, length=64),
         seed=13,
         declares=True,
         claim="`examples/base` fine-tuned on Python program text.",
         truth="The claim is false. It was trained from its own random weights and has nothing of `examples/base`.",
     ),
     "twin": Example(
-        Recipe("other", order=14, steps=1200, lr=3e-3),
+        Recipe("docs", order=14, steps=1500, batch=4, length=64),
         seed=11,
         declares=True,
-        claim="`examples/base` fine-tuned on more Python program text.",
+        claim="`examples/base` fine-tuned on Python documentation.",
         truth=(
             "The claim is false. It starts from the same *random* weights as `examples/base` (the same seed), "
-            "but was trained on other text from there; nothing that `examples/base` learned is in it."
+            "but was trained apart from there, on documentation; what `examples/base` learned is not in it."
         ),
     ),
 }
@@ -173,7 +174,7 @@ def main(argv: list[str] | None = None) -> int:
             model = _build(example.seed)
         recipe = example.recipe
         if options.stretch != 1:
-            recipe = Recipe(recipe.data, recipe.order, max(1, round(recipe.steps * options.stretch)), lr=recipe.lr)
+            recipe = replace(recipe, steps=max(1, round(recipe.steps * options.stretch)))
         result = train(model, recipe)
         folder = options.out / name
         model.to(torch.bfloat16).save_pretrained(folder)

@@ -207,7 +207,7 @@ def _neighbours(units: int) -> IntArray:
     """Return labels that pair unit 2i with 2i + 1, except where two to eight equal blocks would meet inside a pair."""
     block = np.arange(units, dtype=np.int64) // 2
     for parts in range(2, 9):
-        if units % parts == 0 and (units // parts) % 2:
+        if units % parts == 0 and units // parts >= _SMALLEST and (units // parts) % 2:
             for edge in range(units // parts, units, units // parts):
                 if edge % 2:
                     block[edge] = units + edge

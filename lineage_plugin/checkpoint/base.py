@@ -104,15 +104,12 @@ class SafetensorsCheckpoint:
             UnreadableCheckpoint: When a file cannot be read.
             HubError: When the Hub does not deliver.
         """
-        parts = []
-        for selection in selections:
-            part = block(selection, self.tensors[selection.tensor])
-            storage_dtype(part.info, self._path(part.info.file))
-            parts.append(part)
+        parts = [block(selection, self.tensors[selection.tensor]) for selection in selections]
+        kinds = [storage_dtype(part.info, self._path(part.info.file)) for part in parts]
         with self._ledger.timed():
-            return self._read(parts)
+            return self._read(parts, kinds)
 
-    def _read(self, parts: list[Block]) -> list[NDArray[np.float32]]:
+    def _read(self, parts: list[Block], kinds: list[np.dtype[np.generic]]) -> list[NDArray[np.float32]]:
         raise NotImplementedError
 
     def _path(self, file: str) -> str:

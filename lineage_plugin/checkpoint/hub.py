@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineage_plugin.checkpoint.base import SafetensorsCheckpoint
-from lineage_plugin.checkpoint.dtypes import decode, storage_dtype
+from lineage_plugin.checkpoint.dtypes import decode
 from lineage_plugin.checkpoint.header import LENGTH_BYTES, Header, header_size, parse_header
 from lineage_plugin.checkpoint.layout import MAX_INDEX, find_weights, join_headers, parse_index
 from lineage_plugin.checkpoint.ledger import Ledger
@@ -89,8 +89,7 @@ class HubCheckpoint(SafetensorsCheckpoint):
         known = {name: self.files[name].sha256 for name in self.weight_files}
         return {name: digest for name, digest in known.items() if digest is not None}
 
-    def _read(self, parts: list[Block]) -> list[NDArray[np.float32]]:
-        kinds = [storage_dtype(part.info, self._path(part.info.file)) for part in parts]
+    def _read(self, parts: list[Block], kinds: list[np.dtype[np.generic]]) -> list[NDArray[np.float32]]:
         wanted: list[list[Segments]] = [
             segments(part, kind.itemsize, self._gap) if 0 not in part.shape else []
             for part, kind in zip(parts, kinds, strict=True)

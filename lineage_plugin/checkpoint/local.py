@@ -1,4 +1,8 @@
-"""Checkpoints on this machine: a folder or a single file, read through memory maps."""
+"""Checkpoints on this machine: a folder or a single file, read through memory maps.
+
+A map shows the file as it is at the moment of reading. That the file is the one whose header was checked is verified
+when it is mapped; a file that is cut short after that ends the process, as with every memory map.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineage_plugin.checkpoint.base import SafetensorsCheckpoint
-from lineage_plugin.checkpoint.dtypes import decode, storage_dtype
+from lineage_plugin.checkpoint.dtypes import decode
 from lineage_plugin.checkpoint.files import Stamp, inside, list_files, opened
 from lineage_plugin.checkpoint.header import Header, header_size, parse_header
 from lineage_plugin.checkpoint.layout import MAX_INDEX, Layout, find_weights, join_headers, parse_index
@@ -90,8 +94,7 @@ class LocalCheckpoint(SafetensorsCheckpoint):
                 self._ledger.hashed(len(chunk))
         return digest.hexdigest()
 
-    def _read(self, parts: list[Block]) -> list[NDArray[np.float32]]:
-        kinds = [storage_dtype(part.info, self._path(part.info.file)) for part in parts]
+    def _read(self, parts: list[Block], kinds: list[np.dtype[np.generic]]) -> list[NDArray[np.float32]]:
         sizes = [part.shape[0] * part.shape[1] * kind.itemsize for part, kind in zip(parts, kinds, strict=True)]
         self._ledger.claim(sum(sizes))
         result = []

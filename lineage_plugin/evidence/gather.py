@@ -12,13 +12,7 @@ from lineage_plugin.checkpoint.types import Checkpoint
 from lineage_plugin.evidence.direction import indicate_direction
 from lineage_plugin.evidence.effects import Differences, MatrixEffect, cosine, differences, ratio_interval
 from lineage_plugin.evidence.evalue import log10_e_value, log10_mean
-from lineage_plugin.evidence.inheritance import (
-    Curve,
-    RowEnergies,
-    inheritance_curve,
-    row_energies,
-    slope_interval,
-)
+from lineage_plugin.evidence.inheritance import Descent, RowEnergies, descent, row_energies
 from lineage_plugin.evidence.ledger import CoinCount, Ledger, Toss
 from lineage_plugin.evidence.match import match_groups
 from lineage_plugin.evidence.plan import plan_rounds
@@ -52,7 +46,7 @@ class LayerCoins:
 
 NO_COINS = CoinCount()
 UNKNOWN = MatrixEffect(None, None, None)
-NO_CURVE = Curve()
+NO_DESCENT = Descent()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +61,8 @@ class PairEvidence:
         layers: The coins by layer.
         kept: Coefficient of the suspect on the base.
         reverse: Coefficient of the base on the suspect.
-        slope: Row-energy slope with its interval; unknown below the bar, as are curve and direction.
-        curve: Inheritance curve with its contrast; empty when too few units of a matrix were read.
+        descent: Slope and curve with the base in the place of the ancestor; unknown below the bar.
+        ascent: The same with the suspect in that place.
         direction: Indication of who came first.
         mismatch: Why the structures could not be compared, or None.
         complete: Whether every layer was read.
@@ -84,8 +78,8 @@ class PairEvidence:
     layers: tuple[LayerCoins, ...] = ()
     kept: MatrixEffect = UNKNOWN
     reverse: MatrixEffect = UNKNOWN
-    slope: MatrixEffect = UNKNOWN
-    curve: Curve = NO_CURVE
+    descent: Descent = NO_DESCENT
+    ascent: Descent = NO_DESCENT
     direction: str = "unclear"
     mismatch: str | None = None
     complete: bool = False
@@ -161,17 +155,19 @@ class _State:
         self._ledger = Ledger()
         self._fresh: list[Sample] = []
         self._parts: list[Differences] = []
-        self._rows: list[RowEnergies] = []
-        self._curve: list[Sample] = []
+        self._rows: tuple[list[RowEnergies], list[RowEnergies]] = ([], [])
+        self._samples: list[Sample] = []
         self._equal = True
 
     def add(self, sample: Sample) -> None:
         self._fresh.append(sample)
         self._parts.extend(differences(sample))
         if sample.probe.base.swap:
-            self._rows.extend(row_energies(sample))
-            if len(self._curve) < CURVE_SAMPLES:
-                self._curve.append(sample)
+            # Rows whose meaning is fixed from outside, such as rotary pairs, are large in both models anyway.
+            self._rows[0].extend(row_energies(sample))
+            self._rows[1].extend(row_energies(_exchanged(sample)))
+            if len(self._samples) < CURVE_SAMPLES:
+                self._samples.append(sample)
         self._equal &= all(np.array_equal(a, b) for a, b in zip(sample.suspect, sample.base, strict=True))
 
     def toss(self) -> None:
@@ -196,8 +192,8 @@ class _State:
             layers=_by_layer(tosses, self._parts),
             kept=kept,
             reverse=reverse,
-            slope=MatrixEffect(*slope_interval(self._rows, seed)) if dependent else UNKNOWN,
-            curve=inheritance_curve(self._curve, seed) if dependent else NO_CURVE,
+            descent=descent(self._samples, self._rows[0], seed) if dependent else NO_DESCENT,
+            ascent=descent([_exchanged(s) for s in self._samples], self._rows[1], seed) if dependent else NO_DESCENT,
             direction=indicate_direction(self._parts, kept.estimate, reverse.estimate) if dependent else "unclear",
             equal=self._equal,
         )
@@ -225,6 +221,10 @@ class _State:
             for row in evidence.layers
         )
         return replace(evidence, limits=tuple(limits), layers=layers)
+
+
+def _exchanged(sample: Sample) -> Sample:
+    return replace(sample, suspect=sample.base, base=sample.suspect)
 
 
 def _by_kind(tosses: Sequence[Toss], exact: bool) -> tuple[GroupCoins, ...]:

@@ -44,7 +44,7 @@ from numpy.typing import NDArray
 
 from lineage_plugin.evidence.sample import Sample
 
-__all__ = ["Curve", "RowEnergies", "inheritance_curve", "row_energies", "slope_interval"]
+__all__ = ["Curve", "Descent", "RowEnergies", "descent", "inheritance_curve", "row_energies", "slope_interval"]
 
 Float64Array = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -53,9 +53,9 @@ BOOTSTRAPS = 200
 ROW_LIMIT = 4000
 """Rows used for the slope; more would narrow an interval that layers, not rows, limit."""
 BINS = 10
-CURVE_LEAST = 32
-CURVE_UNITS = 256
-CURVE_MATRICES = 32
+CURVE_LEAST = 16
+CURVE_UNITS = 128
+CURVE_MATRICES = 24
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -188,13 +188,47 @@ class Curve:
     high: float | None = None
 
 
+NO_CURVE = Curve()
+
+
+@dataclass(frozen=True, slots=True)
+class Descent:
+    """Both statistics, for one of the two models in the place of the ancestor.
+
+    Attributes:
+        slope: Row-energy slope; None when it could not be estimated.
+        low: Lower end of its 95% interval.
+        high: Upper end.
+        curve: Inheritance curve with its contrast.
+    """
+
+    slope: float | None = None
+    low: float | None = None
+    high: float | None = None
+    curve: Curve = NO_CURVE
+
+
+def descent(samples: Sequence[Sample], rows: Sequence[RowEnergies], seed: int) -> Descent:
+    """Return both statistics, the base of the samples taken as the ancestor.
+
+    Args:
+        samples: Samples for the curve.
+        rows: Row energies for the slope, of these and other samples.
+        seed: Seed of the bootstraps.
+
+    Returns:
+        The statistics.
+    """
+    return Descent(*slope_interval(rows, seed), inheritance_curve(samples, seed))
+
+
 def inheritance_curve(samples: Sequence[Sample], seed: int) -> Curve:
     """Return the coefficient kept along the base's singular directions.
 
-    Neither matrix is decomposed itself: ``s_r u_r^T A v_r = u_r^T A B^T u_r``, with ``u`` the eigenvectors of ``B B^T``.
+    Nothing rectangular is decomposed: with ``u`` the eigenvectors of ``B B^T``, ``s_r u_r^T A v_r = u_r^T A B^T u_r``.
 
     Args:
-        samples: Samples of dependent models; at most 32 matrices, of at least 32 and at most 256 units, are used.
+        samples: Samples of dependent models; at most 24 matrices, of at least 16 and at most 128 units, are used.
         seed: Seed of the bootstrap.
 
     Returns:

@@ -117,7 +117,7 @@ def compared(
         ),
         kept=_interval(evidence.kept),
         inheritance=Inheritance(
-            evidence.slope.estimate, evidence.slope.low, evidence.slope.high, evidence.curve.points
+            evidence.descent.slope, evidence.descent.low, evidence.descent.high, evidence.descent.curve.points
         ),
         direction=Direction(
             evidence.direction if relation == "derived" else "unclear",  # type: ignore[arg-type]
@@ -169,9 +169,4 @@ def _limits(evidence: PairEvidence, relation: Relation, silent: tuple[LayerCoins
         limits.append("Every value that was read is the same in both models.")
     if relation in ("unrelated", "inconclusive"):
         limits.extend((_IDENTITY_ORDER, _UNSEEN))
-    if not evidence.exact and evidence.count.coins:
-        limits.append(
-            "The graph of this architecture is not known: coins were tossed tensor by tensor, on the assumption that "
-            "the output channels of a hidden layer are interchangeable, and combined by the mean of their e-values."
-        )
     return tuple(dict.fromkeys(limits))

@@ -106,9 +106,10 @@ def _place(comparison: Comparison, declaration: Declaration) -> tuple[str | None
 
 
 def verdict_of(findings: Sequence[Finding], comparisons: Sequence[Comparison]) -> Verdict:
-    """Return ``fail`` for any error, else ``undecided`` for any inconclusive comparison, else ``pass``."""
+    """Return ``fail`` for any error, else ``undecided`` when a base was not or could not be compared, else ``pass``."""
     if any(found.level == "error" for found in findings):
         return "fail"
-    if any(comparison.relation == "inconclusive" for comparison in comparisons):
+    unseen = any(found.code == "LIN202" for found in findings)
+    if unseen or any(comparison.relation == "inconclusive" for comparison in comparisons):
         return "undecided"
     return "pass"

@@ -1,21 +1,24 @@
 """From the evidence about a pair to a relation, and when reading may stop.
 
 A relation is claimed by coins alone; which of the two dependent relations it is, *derived* or *shared initialisation*,
-is then decided by the row-energy slope, whose decision region is calibrated (``docs/method.md``). Everything that
-neither decides is *inconclusive*, with the reason.
+is then decided by the row-energy slope and the contrast of the inheritance curve, whose decision regions are calibrated
+(``docs/method.md``). Everything that neither decides is *inconclusive*, with the reason.
 """
 
 from __future__ import annotations
 
 from lineage_plugin.evidence.gather import PairEvidence
+from lineage_plugin.evidence.inheritance import Descent
 from lineage_plugin.judge.types import Relation
 
-__all__ = ["DESCENT_CONTRAST", "DESCENT_SLOPE", "RULED_OUT", "SILENT", "is_decided", "relation_of"]
+__all__ = ["DESCENT_SLOPE", "FADED_CONTRAST", "RULED_OUT", "SILENT", "WHOLE_CONTRAST", "is_decided", "relation_of"]
 
-DESCENT_SLOPE = 0.7
-"""Slopes above are descent (measured: 0.9 to 2.2), slopes below a shared initialisation (measured: -0.5 to 0.6)."""
-DESCENT_CONTRAST = 0.8
-"""A contrast below this is no descent (measured: 0.97 to 1.6; shared initialisation 0.1 to 0.75, seldom 1)."""
+DESCENT_SLOPE = 0.75
+"""Slopes above are descent, slopes below a shared initialisation; an interval that straddles it is neither."""
+WHOLE_CONTRAST = 0.85
+"""Contrast that descent must exceed."""
+FADED_CONTRAST = 0.8
+"""Contrast below which the learned directions are missing."""
 SILENT = 3.0
 """``log10 E`` from which coins are no longer silent: between this and the bar nothing is claimed."""
 RULED_OUT = 0.1
@@ -48,18 +51,44 @@ def relation_of(evidence: PairEvidence, bar: float) -> tuple[Relation, str]:
 
 
 def _dependent(evidence: PairEvidence) -> tuple[Relation, str]:
-    """Descent needs the slope and a contrast that does not contradict it; a shared draw needs the slope."""
-    slope, contrast = evidence.slope, evidence.curve
-    if slope.low is None or slope.high is None:
+    """Tell descent from a shared draw.
+
+    What an ancestor learned is in its descendant, but not the other way round when the descendant went far; so descent
+    is looked for with either model in the place of the ancestor.
+    """
+    down, up = _reading(evidence.descent), _reading(evidence.ascent)
+    if down == "derived":
+        return "derived", "the models share what the base learned"
+    if up == "derived":
+        return (
+            "derived",
+            "the models share what the suspect learned, so the base is the further from their common start",
+        )
+    if down == "shared-init":
+        return "shared-init", "the models share the random draw they started from, not what the base learned"
+    if evidence.descent.slope is None:
         return "inconclusive", (
             "the models are dependent, but the base has learned too little to tell descent from a shared initialisation"
         )
-    kept = contrast.low is None or contrast.low > DESCENT_CONTRAST
-    if slope.low > DESCENT_SLOPE and kept:
-        return "derived", "the models share what the base learned"
-    if slope.high < DESCENT_SLOPE:
-        return "shared-init", "the models share the random draw they started from, not what the base learned"
     return "inconclusive", "the models are dependent, but descent cannot be told from a shared initialisation"
+
+
+def _reading(found: Descent) -> Relation:
+    """Read two statistics that must not contradict each other.
+
+    Descent shows in both, as far as both could be measured. A shared draw shows in one of them: units that learn much
+    in one run learn much in its twin, which lifts the slope but not the contrast; in long trainings of convolutions
+    nothing is left of the start anywhere, which levels the contrast but not the slope.
+    """
+    steep = found.low is not None and found.low > DESCENT_SLOPE
+    flat = found.high is not None and found.high < DESCENT_SLOPE
+    faded = found.curve.high is not None and found.curve.high < FADED_CONTRAST
+    whole = found.curve.low is None or found.curve.low > WHOLE_CONTRAST
+    if steep and whole:
+        return "derived"
+    if flat or (faded and not steep):
+        return "shared-init"
+    return "inconclusive"
 
 
 def is_decided(evidence: PairEvidence, bar: float) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -92,9 +93,7 @@ def test_mismatches_in_words() -> None:
 
 def test_unknown_graphs() -> None:
     def chain(*sizes: int) -> Anatomy:
-        return analyse(
-            infos({f"l{i}.weight": (n, m) for i, (m, n) in enumerate(zip(sizes, sizes[1:], strict=False))}), {}
-        )
+        return analyse(infos({f"l{i}.weight": (n, m) for i, (m, n) in enumerate(pairwise(sizes))}), {})
 
     assert structure_mismatch(chain(9, 16, 24, 7), chain(9, 16, 24, 7)) is None
     assert structure_mismatch(chain(9, 16, 24, 7), chain(9, 16, 24, 32, 7)) == (
