@@ -152,6 +152,8 @@ class _Subject:
 
     def __post_init__(self) -> None:
         self._anatomy: Anatomy | None = None
+        # Opening counts for the first base; each further base is charged what was read for it.
+        self._charged = Cost()
         self.findings: list[Finding] = []
 
     def summary(self) -> ModelSummary:
@@ -159,9 +161,8 @@ class _Subject:
 
     def against(self, base: Checkpoint) -> Comparison:
         suspect, options = self.checkpoint, self.options
-        before = suspect.cost()
         if _same_digests(suspect, base, compute=False):
-            return identical(summarise(base, None), (_since(before, suspect), base.cost()))
+            return identical(summarise(base, None), self._costs(base))
         if self._anatomy is None:
             self._anatomy = analyse(suspect.tensors, suspect.config)
         anatomy = analyse(base.tensors, base.config)
@@ -170,9 +171,20 @@ class _Subject:
         )
         # Digests of local files cost reading them whole, so they are taken only where the sample leaves no difference.
         if evidence.equal and _same_digests(suspect, base, compute=True):
-            return identical(summarise(base, anatomy), (_since(before, suspect), base.cost()))
-        costs = (_since(before, suspect), base.cost())
-        return compared(evidence, options.bar, summarise(base, anatomy), (suspect, base), costs)
+            return identical(summarise(base, anatomy), self._costs(base))
+        return compared(evidence, options.bar, summarise(base, anatomy), (suspect, base), self._costs(base))
+
+    def _costs(self, base: Checkpoint) -> tuple[Cost, Cost]:
+        now, before = self.checkpoint.cost(), self._charged
+        self._charged = now
+        spent = Cost(
+            now.bytes_read - before.bytes_read,
+            now.tensor_bytes - before.tensor_bytes,
+            now.bytes_total,
+            now.requests - before.requests,
+            now.seconds - before.seconds,
+        )
+        return spent, base.cost()
 
 
 def _same_digests(suspect: Checkpoint, base: Checkpoint, *, compute: bool) -> bool:
@@ -184,20 +196,6 @@ def _same_digests(suspect: Checkpoint, base: Checkpoint, *, compute: bool) -> bo
     if len(mine) != len(suspect.weight_files) or len(others) != len(base.weight_files):
         return False
     return sorted(mine.values()) == sorted(others.values())
-
-
-def _since(before: Cost, checkpoint: Checkpoint) -> Cost:
-    """Return what was spent on a model since an earlier reading of its counters; opening counts for the first base."""
-    now = checkpoint.cost()
-    if before.tensor_bytes == 0:
-        return now
-    return Cost(
-        now.bytes_read - before.bytes_read,
-        now.tensor_bytes - before.tensor_bytes,
-        now.bytes_total,
-        now.requests - before.requests,
-        now.seconds - before.seconds,
-    )
 
 
 def _open_claim(claim: BaseClaim, options: Options) -> Checkpoint:

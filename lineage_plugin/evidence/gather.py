@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from lineage_plugin.anatomy import Anatomy
 from lineage_plugin.checkpoint.types import Checkpoint
+from lineage_plugin.errors import BudgetExceeded
 from lineage_plugin.evidence.direction import indicate_direction
 from lineage_plugin.evidence.effects import Differences, MatrixEffect, cosine, differences, ratio_interval
 from lineage_plugin.evidence.evalue import log10_e_value, log10_mean
@@ -124,11 +126,17 @@ def gather(
     layers = {pair.base.layer for pair in pairs}
     covered: set[int] = set()
     budget = options.budget if options.budget is not None else _default_budget(suspect, base, options)
-    for step in plan_rounds(suspect, base, pairs, seed=options.seed, exhaustive=options.exhaustive):
+    plan = plan_rounds(suspect, base, pairs, seed=options.seed, budget=options.budget, exhaustive=options.exhaustive)
+    for step in plan:
         spent = max(suspect.cost().tensor_bytes, base.cost().tensor_bytes)
         if evidence.complete and budget is not None and spent >= budget:
             break
-        for sample in read_probes(suspect, base, step.probes, options.seed):
+        try:
+            samples = read_probes(suspect, base, step.probes, options.seed)
+        except BudgetExceeded:
+            limits = (*limits, "The byte budget ended before the plan did.")
+            break
+        for sample in samples:
             state.add(sample)
         state.toss()
         covered.update(probe.base.layer for probe in step.probes)
@@ -137,7 +145,7 @@ def gather(
         evidence = replace(state.evidence(options.seed, options.bar), complete=step.complete, limits=limits)
         if step.may_stop and decided(evidence):
             return state.finish(evidence, anatomies[1], len(layers) - len(covered))
-    evidence = replace(evidence, exhausted=True)
+    evidence = replace(evidence, exhausted=True, limits=limits)
     return state.finish(evidence, anatomies[1], len(layers) - len(covered))
 
 
@@ -192,11 +200,17 @@ class _State:
             layers=_by_layer(tosses, self._parts),
             kept=kept,
             reverse=reverse,
-            descent=descent(self._samples, self._rows[0], seed) if dependent else NO_DESCENT,
-            ascent=descent([_exchanged(s) for s in self._samples], self._rows[1], seed) if dependent else NO_DESCENT,
+            descent=self._descent(seed, exchange=False) if dependent else NO_DESCENT,
+            ascent=self._descent(seed, exchange=True) if dependent else NO_DESCENT,
             direction=indicate_direction(self._parts, kept.estimate, reverse.estimate) if dependent else "unclear",
             equal=self._equal,
         )
+
+    def _descent(self, seed: int, *, exchange: bool) -> Descent:
+        samples = [_exchanged(sample) for sample in self._samples] if exchange else self._samples
+        # Many small decompositions: BLAS threads only wait for each other, 150 times as long on a busy machine.
+        with threadpool_limits(limits=1):
+            return descent(samples, self._rows[exchange], seed)
 
     def _combine(self, tosses: Sequence[Toss]) -> float:
         if self._exact:

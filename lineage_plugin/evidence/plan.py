@@ -76,7 +76,13 @@ class _Readable:
 
 
 def plan_rounds(
-    suspect: Checkpoint, base: Checkpoint, pairs: Sequence[GroupPair], *, seed: int, exhaustive: bool = False
+    suspect: Checkpoint,
+    base: Checkpoint,
+    pairs: Sequence[GroupPair],
+    *,
+    seed: int,
+    budget: int | None = None,
+    exhaustive: bool = False,
 ) -> Iterator[Round]:
     """Yield the rounds of a comparison; the caller stops when it has seen enough.
 
@@ -87,6 +93,7 @@ def plan_rounds(
         base: The base.
         pairs: Comparable groups.
         seed: Seed of the draws.
+        budget: Bytes that may be read of each model, or None; smaller blocks are read when it is small.
         exhaustive: Read every unit of every group, locally or not.
 
     Yields:
@@ -112,7 +119,7 @@ def plan_rounds(
         yield from _sweep(kept, _Draw(dict.fromkeys(counts, 0), counts, runs, seed), 8, may_stop=False)
     else:
         kept = _some_experts([item for item in readable if _cheap(item, readable)], HUB_EXPERTS, seed)
-        counts = {name: _hub_count(kept, name, len(layers)) for name in _names(kept)}
+        counts = {name: _hub_count(kept, name, len(layers), budget) for name in _names(kept)}
         runs = counts
         draw = _Draw(dict.fromkeys(counts, 0), counts, runs, seed)
         leading = _leading(kept)
@@ -197,13 +204,20 @@ def _names(items: Sequence[_Readable]) -> list[str]:
     return sorted({item.pair.base.name for item in items})
 
 
-def _hub_count(items: Sequence[_Readable], name: str, layers: int) -> int:
+def _hub_count(items: Sequence[_Readable], name: str, layers: int, budget: int | None) -> int:
     kinds = _names(items)
     of_kind = [item for item in items if item.pair.base.name == name]
     unit = max(item.unit_bytes for item in of_kind)
     roles = max(len(item.roles) for item in of_kind)
     parts = max(1, round(len(of_kind) / layers))
-    coverage = HUB_COVERAGE_BYTES / layers / len(kinds) / roles / parts
+    # Headers count towards a budget, too, hence not all of it is planned for rows.
+    coverage = (
+        min(HUB_COVERAGE_BYTES, 0.75 * budget if budget is not None else HUB_COVERAGE_BYTES)
+        / layers
+        / len(kinds)
+        / roles
+        / parts
+    )
     count = int(min(HUB_ROLE_BYTES, coverage) // unit)
     return max(4, min(64, count - count % 2))
 
