@@ -22,7 +22,7 @@ from lineage_plugin.findings import Finding, finding
 from lineage_plugin.judge.assemble import compared, identical, summarise
 from lineage_plugin.judge.lineage import lineage_findings, verdict_of
 from lineage_plugin.judge.relation import is_decided
-from lineage_plugin.judge.types import Comparison, Declared, ModelSummary, Report
+from lineage_plugin.judge.types import Comparison, Declared, ModelSummary, Report, Settings
 from lineage_plugin.options import Options, Progress
 from lineage_plugin.text import one_line
 
@@ -62,7 +62,7 @@ def check(
     try:
         suspect = open_checkpoint(model, options=options)
     except InputError as error:
-        return _without_weights(model, card, error)
+        return _without_weights(model, card, error, options)
     text = _read_card_file(card) if card is not None else suspect.text("README.md", CARD_LIMIT)
     declaration, card_findings = read_card(
         text, file=card or "README.md", adapter_config=suspect.text("adapter_config.json")
@@ -85,7 +85,7 @@ def check(
                 findings.append(finding(error.code, _message(error), file=claim.file, line=claim.line))
     findings.extend(lineage_findings(comparisons, declaration))
     findings.extend(subject.findings)
-    return _report(subject.summary(), declaration, comparisons, findings, suspect.cost())
+    return _report(subject.summary(), declaration, comparisons, findings, suspect.cost(), options)
 
 
 def compare(suspect: str, base: str, *, options: Options | None = None, progress: Progress | None = None) -> Report:
@@ -110,7 +110,7 @@ def compare(suspect: str, base: str, *, options: Options | None = None, progress
     subject = _Subject(opened, options, progress, strict=True)
     comparison = subject.against(open_checkpoint(base, options=options))
     findings = [f for f in lineage_findings([comparison], Declaration()) if f.code == "LIN304"]
-    return _report(subject.summary(), Declaration(), [comparison], findings, opened.cost())
+    return _report(subject.summary(), Declaration(), [comparison], findings, opened.cost(), options)
 
 
 def lint(card_or_model: str, *, options: Options | None = None) -> Report:
@@ -118,7 +118,7 @@ def lint(card_or_model: str, *, options: Options | None = None) -> Report:
 
     Args:
         card_or_model: A card file, or a local model folder.
-        options: Choices of the run; unused by the rules of today, which need no network.
+        options: Choices of the run.
 
     Returns:
         A report without comparisons.
@@ -126,7 +126,7 @@ def lint(card_or_model: str, *, options: Options | None = None) -> Report:
     Raises:
         UsageError: When there is no such file or folder.
     """
-    del options
+    options = options or Options()
     path = Path(card_or_model)
     folder = path if path.is_dir() else path.parent
     if path.is_dir():
@@ -138,7 +138,7 @@ def lint(card_or_model: str, *, options: Options | None = None) -> Report:
     adapter_text = _read_card_file(str(adapter)) if adapter.is_file() else None
     declaration, findings = read_card(text, file=path.name, adapter_config=adapter_text)
     summary = ModelSummary(card_or_model, None, None, None, None)
-    return _report(summary, declaration, [], findings, Cost())
+    return _report(summary, declaration, [], findings, Cost(), options)
 
 
 @dataclass(eq=False)
@@ -228,7 +228,7 @@ def _message(error: InputError) -> str:
     return f"{one_line(error.where, 200)}: {error.problem}"
 
 
-def _without_weights(model: str, card: str | None, error: InputError) -> Report:
+def _without_weights(model: str, card: str | None, error: InputError, options: Options) -> Report:
     """Return the report on a model whose weights cannot be read: the card's findings, and why."""
     folder = Path(model)
     path = Path(card) if card is not None else folder / "README.md"
@@ -236,7 +236,7 @@ def _without_weights(model: str, card: str | None, error: InputError) -> Report:
     declaration, findings = read_card(text, file=card or "README.md")
     unreadable = finding(error.code, _message(error), file=error.where, help=error.remedy)
     summary = ModelSummary(model, None, None, None, None)
-    return _report(summary, declaration, [], [*findings, unreadable], Cost())
+    return _report(summary, declaration, [], [*findings, unreadable], Cost(), options)
 
 
 def _report(
@@ -245,6 +245,7 @@ def _report(
     comparisons: Sequence[Comparison],
     findings: Sequence[Finding],
     suspect_cost: Cost,
+    options: Options,
 ) -> Report:
     cost = suspect_cost
     for comparison in comparisons:
@@ -264,6 +265,7 @@ def _report(
         verdict=verdict_of(findings, comparisons),
         summary=_sentence(suspect, declaration, comparisons, findings),
         cost=cost,
+        settings=Settings(options.bar, options.seed, options.exhaustive, options.budget),
     )
 
 

@@ -7,7 +7,7 @@ from lineage_plugin.checkpoint.types import Checkpoint, Cost
 from lineage_plugin.evidence.effects import MatrixEffect
 from lineage_plugin.evidence.evalue import log10_e_value
 from lineage_plugin.evidence.gather import LayerCoins, PairEvidence
-from lineage_plugin.judge.relation import relation_of
+from lineage_plugin.judge.relation import ancestor_of, relation_of
 from lineage_plugin.judge.types import (
     Comparison,
     Direction,
@@ -116,9 +116,7 @@ def compared(
             tuple(GroupEvidence(g.name, g.count.coins, g.count.heads, g.log10_e) for g in evidence.groups),
         ),
         kept=_interval(evidence.kept),
-        inheritance=Inheritance(
-            evidence.descent.slope, evidence.descent.low, evidence.descent.high, evidence.descent.curve.points
-        ),
+        inheritance=_inheritance(evidence),
         direction=Direction(
             evidence.direction if relation == "derived" else "unclear",  # type: ignore[arg-type]
             evidence.kept.estimate,
@@ -132,6 +130,13 @@ def compared(
         suspect_cost=costs[0],
         base_cost=costs[1],
     )
+
+
+def _inheritance(evidence: PairEvidence) -> Inheritance:
+    ancestor = ancestor_of(evidence)
+    found = evidence.descent if ancestor == "base" else evidence.ascent
+    contrast = Interval(found.curve.contrast, found.curve.low, found.curve.high)
+    return Inheritance(found.slope, found.low, found.high, found.curve.points, contrast, ancestor)
 
 
 def _interval(effect: MatrixEffect) -> Interval:

@@ -7,11 +7,22 @@ is then decided by the row-energy slope and the contrast of the inheritance curv
 
 from __future__ import annotations
 
+from typing import Literal
+
 from lineage_plugin.evidence.gather import PairEvidence
 from lineage_plugin.evidence.inheritance import Descent
 from lineage_plugin.judge.types import Relation
 
-__all__ = ["DESCENT_SLOPE", "FADED_CONTRAST", "RULED_OUT", "SILENT", "WHOLE_CONTRAST", "is_decided", "relation_of"]
+__all__ = [
+    "DESCENT_SLOPE",
+    "FADED_CONTRAST",
+    "RULED_OUT",
+    "SILENT",
+    "WHOLE_CONTRAST",
+    "ancestor_of",
+    "is_decided",
+    "relation_of",
+]
 
 DESCENT_SLOPE = 0.75
 """Slopes above are descent, slopes below a shared initialisation; an interval that straddles it is neither."""
@@ -71,6 +82,13 @@ def _dependent(evidence: PairEvidence) -> tuple[Relation, str]:
             "the models are dependent, but the base has learned too little to tell descent from a shared initialisation"
         )
     return "inconclusive", "the models are dependent, but descent cannot be told from a shared initialisation"
+
+
+def ancestor_of(evidence: PairEvidence) -> Literal["base", "suspect"]:
+    """Return which model shows descent when taken as the ancestor: the base, unless only the suspect does."""
+    if _reading(evidence.descent) != "derived" and _reading(evidence.ascent) == "derived":
+        return "suspect"
+    return "base"
 
 
 def _reading(found: Descent) -> Relation:

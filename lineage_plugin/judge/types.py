@@ -21,6 +21,7 @@ __all__ = [
     "ModelSummary",
     "Relation",
     "Report",
+    "Settings",
     "Verdict",
 ]
 
@@ -36,6 +37,22 @@ class Interval:
     estimate: float | None
     low: float | None
     high: float | None
+
+
+UNKNOWN = Interval(None, None, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the answer depends on besides the models; with it a run can be repeated to the digit."""
+
+    bar: float = 9.0
+    seed: int = 0
+    exhaustive: bool = False
+    budget: int | None = None
+
+
+DEFAULTS = Settings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +92,18 @@ class Inheritance:
         slope: Elasticity of shared row energy on base row energy: near 1 for descent, near 0 for a shared draw.
         low: Lower end of its 95% interval.
         high: Upper end.
-        curve: ``(share of the base's energy, coefficient kept)`` along the base's singular directions, strongest first;
-            empty when it was not computed.
+        curve: ``(share of directions, coefficient kept)`` along the base's singular directions, strongest first; empty
+            when it was not computed.
+        contrast: Coefficient of the strongest tenth of the directions over that of the weaker half.
+        ancestor: Which model is taken as the ancestor in all of these; ``suspect`` when descent shows that way only.
     """
 
     slope: float | None
     low: float | None
     high: float | None
     curve: tuple[tuple[float, float], ...] = ()
+    contrast: Interval = UNKNOWN
+    ancestor: Literal["base", "suspect"] = "base"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,3 +181,4 @@ class Report:
     verdict: Verdict
     summary: str
     cost: Cost
+    settings: Settings = DEFAULTS

@@ -52,7 +52,7 @@ def schema() -> dict[str, Any]:
 
 def to_dict(report: Report) -> dict[str, Any]:
     """Return a report as plain dicts, lists, strings, numbers, booleans and None, in the order of the schema."""
-    declared = report.declared
+    declared, settings = report.declared, report.settings
     return {
         "schema": SCHEMA,
         "tool": {"name": "lineage-plugin", "version": __version__},
@@ -69,6 +69,12 @@ def to_dict(report: Report) -> dict[str, Any]:
         "verdict": report.verdict,
         "summary": _text(report.summary),
         "cost": _cost(report.cost),
+        "settings": {
+            "bar": _number(settings.bar),
+            "seed": int(settings.seed),
+            "exhaustive": bool(settings.exhaustive),
+            "budget": _integer(settings.budget),
+        },
     }
 
 
@@ -86,6 +92,8 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
             "low": _number(inheritance.low),
             "high": _number(inheritance.high),
             "curve": [[_number(share), _number(kept)] for share, kept in inheritance.curve],
+            "contrast": _interval(inheritance.contrast),
+            "ancestor": inheritance.ancestor,
         },
         "direction": {
             "indication": direction.indication,

@@ -22,6 +22,7 @@ __all__ = [
     "coins",
     "cost",
     "count",
+    "curve",
     "descent",
     "direction",
     "e_value",
@@ -202,7 +203,30 @@ def descent(comparison: Comparison) -> str:
         "inconclusive": "descent gives values near 1, a shared random start values well below, often near 0.",
     }[comparison.relation]
     interval = f" (95% interval {low:.2f} to {high:.2f})" if low is not None and high is not None else ""
+    if comparison.inheritance.ancestor == "suspect":
+        meaning = "what is shared follows what the suspect learned, the mark of descent the other way round."
     return f"Row-energy slope {slope:.2f}{interval}: {meaning}"
+
+
+def curve(comparison: Comparison) -> str:
+    """Say how the directions that carry what was learned fared against the faint ones; empty when not measured."""
+    points = comparison.inheritance.curve
+    if len(points) < 2 or comparison.relation not in ("derived", "shared-init"):
+        return ""
+    first, last = _finite(points[0][1]), _finite(points[-1][1])
+    if first is None or last is None:
+        return ""
+    owner = comparison.inheritance.ancestor
+    said = f"The strongest directions of the {owner}, the learned ones, are kept at {first:.2f}, the faintest at "
+    said += f"{last:.2f}"
+    contrast = comparison.inheritance.contrast
+    estimate, low, high = _finite(contrast.estimate), _finite(contrast.low), _finite(contrast.high)
+    if estimate is None or low is None or high is None:
+        return f"{said} (1 is all)."
+    return (
+        f"{said} (1 is all). Strongest tenth over weaker half: {estimate:.2f} ({low:.2f} to {high:.2f}); descent gives "
+        "about 1 or more."
+    )
 
 
 def direction(value: Direction) -> str:

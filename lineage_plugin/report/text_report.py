@@ -164,7 +164,7 @@ def _comparison(page: _Page, comparison: Comparison, *, declared: bool) -> None:
     page.entry("", _groups(comparison))
     page.entry("Kept", phrases.kept(comparison))
     page.entry("Descent", phrases.descent(comparison))
-    page.entry("", _curve(comparison))
+    page.entry("", phrases.curve(comparison))
     if comparison.relation == "derived":
         page.entry("Direction", phrases.direction(comparison.direction))
     _layers(page, comparison)
@@ -186,14 +186,6 @@ def _groups(comparison: Comparison) -> str:
     ]
     more = f"; {len(groups) - 8} more kinds in the JSON report" if len(groups) > 8 else ""
     return f"Heads by kind: {'; '.join(parts)}{more}."
-
-
-def _curve(comparison: Comparison) -> str:
-    curve = comparison.inheritance.curve
-    if len(curve) < 2 or comparison.relation not in ("derived", "shared-init"):
-        return ""
-    first, last = curve[0][1], curve[-1][1]
-    return f"The strongest directions of the base are kept at {first:.2f}, the faintest at {last:.2f} (1 is all)."
 
 
 def _layers(page: _Page, comparison: Comparison) -> None:

@@ -44,7 +44,19 @@ def test_every_kind_of_report_satisfies_the_schema(make: Callable[[], Report]) -
 def test_the_fields_are_those_of_the_contract() -> None:
     document = parsed(samples.twin())
     assert list(document) == [
-        *("schema", "tool", "created", "suspect", "declared", "comparisons", "findings", "verdict", "summary", "cost"),
+        *(
+            "schema",
+            "tool",
+            "created",
+            "suspect",
+            "declared",
+            "comparisons",
+            "findings",
+            "verdict",
+            "summary",
+            "cost",
+            "settings",
+        ),
     ]
     assert document["schema"] == "lineage-report/1"
     comparison = document["comparisons"][0]
