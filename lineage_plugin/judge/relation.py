@@ -76,7 +76,7 @@ def _dependent(evidence: PairEvidence) -> tuple[Relation, str]:
             "the models share what the suspect learned, so the base is the further from their common start",
         )
     if down == "shared-init":
-        return "shared-init", "the models share the random draw they started from, not what the base learned"
+        return "shared-init", "the models share a common start, but not what the base learned"
     if evidence.descent.slope is None:
         return "inconclusive", (
             "the models are dependent, but the base has learned too little to tell descent from a shared initialisation"
@@ -92,11 +92,11 @@ def ancestor_of(evidence: PairEvidence) -> Literal["base", "suspect"]:
 
 
 def _reading(found: Descent) -> Relation:
-    """Read two statistics that must not contradict each other.
+    """Read both statistics for one model in the place of the ancestor.
 
-    Descent shows in both, as far as both could be measured. A shared draw shows in one of them: units that learn much
-    in one run learn much in its twin, which lifts the slope but not the contrast; in long trainings of convolutions
-    nothing is left of the start anywhere, which levels the contrast but not the slope.
+    Descent shows in both, as far as both could be measured; each alone can refute it. Units that learn much in one run
+    learn much in its twin, which lifts the slope but not the contrast; in long trainings of convolutions nothing is
+    left of the start anywhere, which levels the contrast but not the slope.
     """
     steep = found.low is not None and found.low > DESCENT_SLOPE
     flat = found.high is not None and found.high < DESCENT_SLOPE
@@ -104,7 +104,7 @@ def _reading(found: Descent) -> Relation:
     whole = found.curve.low is None or found.curve.low > WHOLE_CONTRAST
     if steep and whole:
         return "derived"
-    if flat or (faded and not steep):
+    if flat or faded:
         return "shared-init"
     return "inconclusive"
 

@@ -142,8 +142,9 @@ def relation(comparison: Comparison, *, declared: bool) -> tuple[str, str, str]:
         ),
         "shared-init": (
             "shared initialisation only",
-            "the models started from the same random weights.",
-            "They were then trained apart: neither descends from the other.",
+            "the models share a common start, but not what the base learned.",
+            "They were trained apart from the same initial weights, or from something early that both left behind: "
+            "neither descends from the other.",
         ),
         "unrelated": (
             "no relation found",
@@ -197,8 +198,8 @@ def descent(comparison: Comparison) -> str:
             "values well below, often near 0."
         ),
         "shared-init": (
-            "what is shared is the random draw both started from, not what the base learned. Descent gives values "
-            "near 1."
+            "descent gives about 1 here and about 1 or more in the ratio that follows; a shared start falls short in "
+            "at least one of them."
         ),
         "inconclusive": "descent gives values near 1, a shared random start values well below, often near 0.",
     }[comparison.relation]

@@ -151,7 +151,7 @@ def test_a_shared_start_is_not_descent() -> None:
     assert (
         "About 41.0% of the base's weights are shared (95% interval 39.0% to 43.0%), through the common start." in said
     )
-    assert "Row-energy slope 0.21 (95% interval 0.15 to 0.28): what is shared is the random draw" in said
+    assert "Row-energy slope 0.21 (95% interval 0.15 to 0.28): descent gives about 1" in said
     assert "consistent with the declared base" not in said
 
 
