@@ -242,8 +242,9 @@ def _pairs(models: dict[str, Any]) -> list[dict[str, Any]]:
             if relation == "derived" and "base" not in (suspect, base):
                 note += "; siblings, both from base"
             pairs.append(pair | {"kind": "finetune" if relation == "derived" else None, "note": note})
-        elif {a["role"], b["role"]} == {"base"} and a["family"] != b["family"]:
-            note = "other architecture"
+        elif {a["role"], b["role"]} == {"base", "other"} and a["family"] != b["family"]:
+            # Bases of different families have one seed, hence the same initial weights wherever shapes agree.
+            note = "other architecture, other seed"
             pairs.append(
                 {"suspect": f"lab/{two}", "base": f"lab/{one}", "relation": "unrelated", "kind": None, "note": note}
             )
