@@ -126,7 +126,7 @@ def compared(
             LayerEvidence(row.suspect, row.base, row.count.coins, row.count.heads, row.cosine)
             for row in evidence.layers
         ),
-        limits=_limits(evidence, relation, silent),
+        limits=_limits(evidence, relation, silent, independent=evidence.log10_e < bar),
         suspect_cost=costs[0],
         base_cost=costs[1],
     )
@@ -161,7 +161,9 @@ def _kind(models: tuple[Checkpoint, Checkpoint], silent: tuple[LayerCoins, ...])
     return "partial" if silent else "finetune"
 
 
-def _limits(evidence: PairEvidence, relation: Relation, silent: tuple[LayerCoins, ...]) -> tuple[str, ...]:
+def _limits(
+    evidence: PairEvidence, relation: Relation, silent: tuple[LayerCoins, ...], *, independent: bool
+) -> tuple[str, ...]:
     limits = list(evidence.limits)
     if relation in ("derived", "shared-init"):
         limits.append(_SYMMETRIC if relation == "derived" else _SAME_DRAW)
@@ -172,6 +174,6 @@ def _limits(evidence: PairEvidence, relation: Relation, silent: tuple[LayerCoins
         limits.append(f"Layers without a trace of the base: {names}.")
     if evidence.equal and relation == "derived":
         limits.append("Every value that was read is the same in both models.")
-    if relation in ("unrelated", "inconclusive"):
+    if independent:
         limits.extend((_IDENTITY_ORDER, _UNSEEN))
     return tuple(dict.fromkeys(limits))

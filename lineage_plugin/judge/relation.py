@@ -14,11 +14,10 @@ from lineage_plugin.evidence.inheritance import Descent
 from lineage_plugin.judge.types import Relation
 
 __all__ = [
+    "DESCENT_CONTRAST",
     "DESCENT_SLOPE",
-    "FADED_CONTRAST",
     "RULED_OUT",
     "SILENT",
-    "WHOLE_CONTRAST",
     "ancestor_of",
     "is_decided",
     "relation_of",
@@ -26,10 +25,8 @@ __all__ = [
 
 DESCENT_SLOPE = 0.75
 """Slopes above are descent, slopes below a shared initialisation; an interval that straddles it is neither."""
-WHOLE_CONTRAST = 0.85
-"""Contrast that descent must exceed."""
-FADED_CONTRAST = 0.8
-"""Contrast below which the learned directions are missing."""
+DESCENT_CONTRAST = 0.8
+"""Contrasts below mean that the learned directions are missing; descent must exceed it."""
 SILENT = 3.0
 """``log10 E`` from which coins are no longer silent: between this and the bar nothing is claimed."""
 RULED_OUT = 0.1
@@ -100,8 +97,8 @@ def _reading(found: Descent) -> Relation:
     """
     steep = found.low is not None and found.low > DESCENT_SLOPE
     flat = found.high is not None and found.high < DESCENT_SLOPE
-    faded = found.curve.high is not None and found.curve.high < FADED_CONTRAST
-    whole = found.curve.low is None or found.curve.low > WHOLE_CONTRAST
+    faded = found.curve.high is not None and found.curve.high < DESCENT_CONTRAST
+    whole = found.curve.low is None or found.curve.low > DESCENT_CONTRAST
     if steep and whole:
         return "derived"
     if flat or faded:
