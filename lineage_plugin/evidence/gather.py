@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +14,7 @@ from lineage_plugin.errors import BudgetExceeded
 from lineage_plugin.evidence.direction import indicate_direction
 from lineage_plugin.evidence.effects import Differences, MatrixEffect, cosine, differences, ratio_interval
 from lineage_plugin.evidence.evalue import log10_e_value, log10_mean
-from lineage_plugin.evidence.inheritance import Descent, RowEnergies, descent, row_energies
+from lineage_plugin.evidence.inheritance import Descent, Grams, RowEnergies, descent, grams, row_energies
 from lineage_plugin.evidence.ledger import CoinCount, Ledger, Toss
 from lineage_plugin.evidence.match import match_groups
 from lineage_plugin.evidence.plan import plan_rounds
@@ -23,8 +23,8 @@ from lineage_plugin.options import Options, Progress
 
 __all__ = ["GroupCoins", "LayerCoins", "PairEvidence", "gather"]
 
-CURVE_SAMPLES = 48
-"""Samples kept in memory for the inheritance curve."""
+CURVE_MATRICES = 128
+"""Matrices whose inner products are kept for the inheritance curve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,6 @@ class PairEvidence:
         direction: Indication of who came first.
         mismatch: Why the structures could not be compared, or None.
         complete: Whether every layer was read.
-        exhausted: Whether the plan or the budget had nothing more to read.
         equal: Whether every value read is the same in both models.
         limits: Plain sentences about what was assumed, merged or left out.
     """
@@ -85,7 +84,6 @@ class PairEvidence:
     direction: str = "unclear"
     mismatch: str | None = None
     complete: bool = False
-    exhausted: bool = False
     equal: bool = False
     limits: tuple[str, ...] = ()
 
@@ -118,35 +116,29 @@ def gather(
     pairs, mismatch = match_groups(*anatomies)
     exact = anatomies[0].exact and anatomies[1].exact
     limits = tuple(dict.fromkeys(anatomies[1].limits + anatomies[0].limits))
-    nothing = PairEvidence(exact=exact, mismatch=mismatch, limits=limits, exhausted=True)
     if not pairs:
-        return nothing
-    state = _State(exact)
-    evidence = nothing
-    layers = {pair.base.layer for pair in pairs}
-    covered: set[int] = set()
+        return PairEvidence(exact=exact, mismatch=mismatch, limits=limits)
     budget = options.budget if options.budget is not None else _default_budget(suspect, base, options)
     plan = plan_rounds(suspect, base, pairs, seed=options.seed, budget=options.budget, exhaustive=options.exhaustive)
-    for step in plan:
-        spent = max(suspect.cost().tensor_bytes, base.cost().tensor_bytes)
-        if evidence.complete and budget is not None and spent >= budget:
-            break
-        try:
-            samples = read_probes(suspect, base, step.probes, options.seed)
-        except BudgetExceeded:
-            limits = (*limits, "The byte budget ended before the plan did.")
-            break
-        for sample in samples:
-            state.add(sample)
-        state.toss()
-        covered.update(probe.base.layer for probe in step.probes)
-        if progress is not None:
-            progress("reading layers", len(covered), len(layers))
-        evidence = replace(state.evidence(options.seed, options.bar), complete=step.complete, limits=limits)
-        if step.may_stop and decided(evidence):
-            return state.finish(evidence, anatomies[1], len(layers) - len(covered))
-    evidence = replace(evidence, exhausted=True, limits=limits)
-    return state.finish(evidence, anatomies[1], len(layers) - len(covered))
+    # Many small products and decompositions: BLAS threads only wait for each other, the longer the busier the machine.
+    with threadpool_limits(limits=1):
+        state = _State(exact, len({pair.base.layer for pair in pairs}))
+        for step in plan:
+            spent = max(suspect.cost().tensor_bytes, base.cost().tensor_bytes)
+            if state.complete and budget is not None and spent >= budget:
+                state.stopped = "the byte budget ended"
+                break
+            try:
+                state.add(read_probes(suspect, base, step.probes, options.seed), step.complete)
+            except BudgetExceeded:
+                state.stopped = "the byte budget ended"
+                break
+            if progress is not None:
+                progress("reading layers", len(state.covered), state.layers)
+            if step.may_stop and decided(state.evidence(options)):
+                state.stopped = "the others had decided the answer"
+                break
+        return replace(state.finish(options, anatomies[1]), mismatch=mismatch, limits=limits + state.limits())
 
 
 def _default_budget(suspect: Checkpoint, base: Checkpoint, options: Options) -> int | None:
@@ -156,110 +148,113 @@ def _default_budget(suspect: Checkpoint, base: Checkpoint, options: Options) -> 
 
 
 class _State:
-    """What is kept between rounds: counts and second moments, not weights (but for a few samples for the curve)."""
+    """What is kept between rounds: counts and second moments, not weights (but for a few units, to find repeats)."""
 
-    def __init__(self, exact: bool) -> None:
+    def __init__(self, exact: bool, layers: int) -> None:
+        self.layers = layers
+        self.covered: set[int] = set()
+        self.complete = False
+        self.stopped: str | None = None
         self._exact = exact
         self._ledger = Ledger()
-        self._fresh: list[Sample] = []
         self._parts: list[Differences] = []
-        self._rows: tuple[list[RowEnergies], list[RowEnergies]] = ([], [])
-        self._samples: list[Sample] = []
+        self._rows: list[RowEnergies] = []
+        self._grams: list[Grams] = []
         self._equal = True
 
-    def add(self, sample: Sample) -> None:
-        self._fresh.append(sample)
-        self._parts.extend(differences(sample))
-        if sample.probe.base.swap:
+    def add(self, samples: Sequence[Sample], complete: bool) -> None:
+        self.complete = complete
+        self._ledger.add(samples)
+        for sample in samples:
+            self.covered.add(sample.probe.base.layer)
+            self._parts.extend(differences(sample))
             # Rows whose meaning is fixed from outside, such as rotary pairs, are large in both models anyway.
-            self._rows[0].extend(row_energies(sample))
-            self._rows[1].extend(row_energies(_exchanged(sample)))
-            if len(self._samples) < CURVE_SAMPLES:
-                self._samples.append(sample)
-        self._equal &= all(np.array_equal(a, b) for a, b in zip(sample.suspect, sample.base, strict=True))
+            if sample.probe.base.swap:
+                self._rows.extend(row_energies(sample))
+                if len(self._grams) < CURVE_MATRICES:
+                    self._grams.extend(grams(sample))
+            self._equal &= all(np.array_equal(a, b) for a, b in zip(sample.suspect, sample.base, strict=True))
 
-    def toss(self) -> None:
-        self._ledger.add(self._fresh)
-        self._fresh = []
-
-    def evidence(self, seed: int, bar: float) -> PairEvidence:
+    def evidence(self, options: Options) -> PairEvidence:
         tosses = self._ledger.tosses()
-        count = sum((toss.count for toss in tosses), NO_COINS)
         cross = np.concatenate([part.cross for part in self._parts] or [np.zeros(0)])
         own = np.concatenate([part.suspect for part in self._parts] or [np.zeros(0)])
         other = np.concatenate([part.base for part in self._parts] or [np.zeros(0)])
-        kept, reverse = ratio_interval(cross, other), ratio_interval(cross, own)
-        log10_e = self._combine(tosses)
-        # What is shared can be described only where something is: of independent models these are ratios of noise.
-        dependent = log10_e >= bar
-        return PairEvidence(
-            log10_e=log10_e,
-            count=count,
+        found = PairEvidence(
+            log10_e=_weigh(tosses, self._exact),
+            count=_count(tosses),
             exact=self._exact,
             groups=_by_kind(tosses, self._exact),
             layers=_by_layer(tosses, self._parts),
-            kept=kept,
-            reverse=reverse,
-            descent=self._descent(seed, exchange=False) if dependent else NO_DESCENT,
-            ascent=self._descent(seed, exchange=True) if dependent else NO_DESCENT,
-            direction=indicate_direction(self._parts, kept.estimate, reverse.estimate) if dependent else "unclear",
-            equal=self._equal,
+            kept=ratio_interval(cross, other),
+            reverse=ratio_interval(cross, own),
+            complete=self.complete,
+            equal=self._equal and bool(self._parts),
+        )
+        # What is shared can be described only where something is: of independent models these are ratios of noise.
+        if found.log10_e < options.bar:
+            return found
+        return replace(
+            found,
+            descent=descent(self._grams, self._rows, options.seed),
+            ascent=descent([g.exchanged() for g in self._grams], [r.exchanged() for r in self._rows], options.seed),
+            direction=indicate_direction(self._parts, found.kept.estimate, found.reverse.estimate),
         )
 
-    def _descent(self, seed: int, *, exchange: bool) -> Descent:
-        samples = [_exchanged(sample) for sample in self._samples] if exchange else self._samples
-        # Many small decompositions: BLAS threads only wait for each other, 150 times as long on a busy machine.
-        with threadpool_limits(limits=1):
-            return descent(samples, self._rows[exchange], seed)
+    def finish(self, options: Options, base: Anatomy) -> PairEvidence:
+        found = self.evidence(options)
+        if found.exact:
+            return found
+        names = {str(group.layer): group.vectors[0].tensor for group in base.groups}
+        named = (replace(row, suspect=names[row.suspect], base=names[row.base]) for row in found.layers)
+        return replace(found, layers=tuple(named))
 
-    def _combine(self, tosses: Sequence[Toss]) -> float:
-        if self._exact:
-            return log10_e_value(sum(t.count.heads for t in tosses), sum(t.count.coins for t in tosses))
-        # Nothing is known about how tensors of an unknown graph hang together: the mean is valid whatever it is.
-        values = [log10_e_value(t.count.heads, t.count.coins) for t in tosses]
-        return log10_mean(values) if values else 0.0
-
-    def finish(self, evidence: PairEvidence, base: Anatomy, unread: int) -> PairEvidence:
-        limits = list(evidence.limits)
+    def limits(self) -> tuple[str, ...]:
+        said = []
+        unread = self.layers - len(self.covered)
         if unread:
-            limits.append(f"{unread} of {base.layers} layers were not read, since the others had decided the answer.")
+            said.append(f"{unread} of {self.layers} layers were not read, since {self.stopped}.")
+        elif self.stopped == "the byte budget ended":
+            said.append("The byte budget ended before the answer stood.")
         for name in sorted(self._ledger.repeats):
-            limits.append(f"The base repeats itself ({name}); repeated units share one coin.")
+            said.append(f"The base repeats itself ({name}); repeated units share one coin.")
         for name in sorted(self._ledger.sorted_kinds):
-            limits.append(
+            said.append(
                 f"The suspect's units are sorted ({name}); they are not exchangeable, so only signs were tossed."
             )
-        names = {group.layer: group.vectors[0].tensor for group in base.groups} if not evidence.exact else {}
-        layers = tuple(
-            replace(row, suspect=names.get(int(row.base), row.suspect), base=names.get(int(row.base), row.base))
-            for row in evidence.layers
-        )
-        return replace(evidence, limits=tuple(limits), layers=layers)
+        return tuple(said)
 
 
-def _exchanged(sample: Sample) -> Sample:
-    return replace(sample, suspect=sample.base, base=sample.suspect)
+def _count(tosses: Iterable[Toss]) -> CoinCount:
+    return sum((toss.count for toss in tosses), NO_COINS)
+
+
+def _weigh(tosses: Sequence[Toss], exact: bool) -> float:
+    """Return ``log10 E``: of all coins together, or, for an unknown graph, the mean over its tensors.
+
+    Nothing is known about how tensors of an unknown graph hang together; the mean is valid whatever it is.
+    """
+    if exact or not tosses:
+        total = _count(tosses)
+        return log10_e_value(total.heads, total.coins)
+    tensors: dict[int, CoinCount] = {}
+    for toss in tosses:
+        tensors[toss.layer] = tensors.get(toss.layer, NO_COINS) + toss.count
+    return log10_mean([log10_e_value(count.heads, count.coins) for count in tensors.values()])
 
 
 def _by_kind(tosses: Sequence[Toss], exact: bool) -> tuple[GroupCoins, ...]:
     kinds: dict[str, list[Toss]] = {}
     for toss in tosses:
         kinds.setdefault(f"{toss.name} {toss.kind}", []).append(toss)
-    result = []
-    for name, members in sorted(kinds.items()):
-        count = sum((toss.count for toss in members), NO_COINS)
-        values = [log10_e_value(toss.count.heads, toss.count.coins) for toss in members]
-        log10_e = log10_e_value(count.heads, count.coins) if exact else log10_mean(values)
-        result.append(GroupCoins(name, count, log10_e))
-    return tuple(result)
+    return tuple(GroupCoins(name, _count(of), _weigh(of, exact)) for name, of in sorted(kinds.items()))
 
 
 def _by_layer(tosses: Sequence[Toss], parts: Sequence[Differences]) -> tuple[LayerCoins, ...]:
     layers: dict[int, tuple[int, list[Differences]]] = {}
     for part in parts:
         layers.setdefault(part.base_layer, (part.suspect_layer, []))[1].append(part)
-    result = []
-    for layer, (suspect_layer, members) in sorted(layers.items()):
-        count = sum((toss.count for toss in tosses if toss.layer == layer), NO_COINS)
-        result.append(LayerCoins(str(suspect_layer), str(layer), count, cosine(members)))
-    return tuple(result)
+    return tuple(
+        LayerCoins(str(mine), str(layer), _count(t for t in tosses if t.layer == layer), cosine(members))
+        for layer, (mine, members) in sorted(layers.items())
+    )

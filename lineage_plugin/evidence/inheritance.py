@@ -44,7 +44,17 @@ from numpy.typing import NDArray
 
 from lineage_plugin.evidence.sample import Sample
 
-__all__ = ["Curve", "Descent", "RowEnergies", "descent", "inheritance_curve", "row_energies", "slope_interval"]
+__all__ = [
+    "Curve",
+    "Descent",
+    "Grams",
+    "RowEnergies",
+    "descent",
+    "grams",
+    "inheritance_curve",
+    "row_energies",
+    "slope_interval",
+]
 
 Float64Array = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -65,12 +75,18 @@ class RowEnergies:
     Attributes:
         shared: ``[rows]`` products ``<A_r, B_r>``.
         base: ``[rows]`` energies ``|B_r|^2``, positive.
+        suspect: ``[rows]`` energies ``|A_r|^2``, positive.
         dim: Elements of a row.
     """
 
     shared: Float64Array
     base: Float64Array
+    suspect: Float64Array
     dim: int
+
+    def exchanged(self) -> RowEnergies:
+        """Return the same with the roles of the two models exchanged."""
+        return RowEnergies(self.shared, self.suspect, self.base, self.dim)
 
 
 def row_energies(sample: Sample) -> list[RowEnergies]:
@@ -80,8 +96,9 @@ def row_energies(sample: Sample) -> list[RowEnergies]:
         with np.errstate(invalid="ignore", over="ignore"):
             shared = np.einsum("ud,ud->u", a, b, dtype=np.float64)
             base = np.einsum("ud,ud->u", b, b, dtype=np.float64)
-        usable = np.isfinite(shared) & np.isfinite(base) & (base > 0)
-        result.append(RowEnergies(shared[usable], base[usable], b.shape[1]))
+            suspect = np.einsum("ud,ud->u", a, a, dtype=np.float64)
+        usable = np.isfinite(shared) & np.isfinite(base) & (base > 0) & np.isfinite(suspect) & (suspect > 0)
+        result.append(RowEnergies(shared[usable], base[usable], suspect[usable], b.shape[1]))
     return result
 
 
@@ -171,6 +188,27 @@ def _poisson_slope(x: Float64Array, y: Float64Array, starts: IntArray, weights: 
     return beta
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Grams:
+    """Inner products between the sampled rows of one matrix: all that the curve needs, and much less than the rows.
+
+    Attributes:
+        suspect: ``A A^T``.
+        cross: ``A B^T``.
+        base: ``B B^T``.
+        rank: Number of directions: the lesser of rows and columns.
+    """
+
+    suspect: Float64Array
+    cross: Float64Array
+    base: Float64Array
+    rank: int
+
+    def exchanged(self) -> Grams:
+        """Return the same with the roles of the two models exchanged."""
+        return Grams(self.base, self.cross.T, self.suspect, self.rank)
+
+
 @dataclass(frozen=True, slots=True)
 class Curve:
     """The inheritance curve and its contrast.
@@ -208,51 +246,53 @@ class Descent:
     curve: Curve = NO_CURVE
 
 
-def descent(samples: Sequence[Sample], rows: Sequence[RowEnergies], seed: int) -> Descent:
-    """Return both statistics, the base of the samples taken as the ancestor.
+def descent(matrices: Sequence[Grams], rows: Sequence[RowEnergies], seed: int) -> Descent:
+    """Return both statistics, the base of the matrices taken as the ancestor.
 
     Args:
-        samples: Samples for the curve.
-        rows: Row energies for the slope, of these and other samples.
+        matrices: Inner products, for the curve.
+        rows: Row energies, for the slope.
         seed: Seed of the bootstraps.
 
     Returns:
         The statistics.
     """
-    return Descent(*slope_interval(rows, seed), inheritance_curve(samples, seed))
+    return Descent(*slope_interval(rows, seed), inheritance_curve(matrices, seed))
 
 
-def inheritance_curve(samples: Sequence[Sample], seed: int) -> Curve:
+def grams(sample: Sample) -> list[Grams]:
+    """Return the inner products of the first units of each matrix of a sample, leaving out small and broken ones."""
+    result = []
+    for a, b in zip(sample.suspect, sample.base, strict=True):
+        if min(b.shape) < CURVE_LEAST:
+            continue
+        left, right = a[:CURVE_UNITS].astype(np.float64), b[:CURVE_UNITS].astype(np.float64)
+        with np.errstate(all="ignore"):
+            products = (left @ left.T, left @ right.T, right @ right.T)
+        if all(np.isfinite(product).all() and product.any() for product in products):
+            result.append(Grams(*products, rank=min(right.shape)))
+    return result
+
+
+def inheritance_curve(matrices: Sequence[Grams], seed: int) -> Curve:
     """Return the coefficient kept along the base's singular directions.
 
     Nothing rectangular is decomposed: with ``u`` the eigenvectors of ``B B^T``, ``s_r u_r^T A v_r = u_r^T A B^T u_r``.
 
     Args:
-        samples: Samples of dependent models; at most 24 matrices, of at least 16 and at most 128 units, are used.
+        matrices: Inner products of dependent models; at most 24 of them, evenly spread, are used.
         seed: Seed of the bootstrap.
 
     Returns:
         The curve; empty when no matrix is large enough.
     """
-    matrices = [
-        (a[:CURVE_UNITS], b[:CURVE_UNITS])
-        for sample in samples
-        for a, b in zip(sample.suspect, sample.base, strict=True)
-        if min(b.shape) >= CURVE_LEAST
-    ]
     shared, own = [], []
-    for a, b in matrices[:: max(1, -(-len(matrices) // CURVE_MATRICES))]:
-        left, right = a.astype(np.float64), b.astype(np.float64)
-        with np.errstate(all="ignore"):
-            gram, cross = right @ right.T, left @ right.T
-        scale = float(np.trace(gram))
-        if not (np.isfinite(cross).all() and np.isfinite(gram).all() and scale > 0):
-            continue
-        energy, u = np.linalg.eigh(gram)
-        rank = min(right.shape)
-        energy, u = np.maximum(energy[::-1][:rank], 0.0), u[:, ::-1][:, :rank]
-        place = np.arange(rank) * BINS // rank
-        shared.append(np.bincount(place, np.einsum("ur,uv,vr->r", u, cross, u, optimize=True), BINS) / scale)
+    for matrix in matrices[:: max(1, -(-len(matrices) // CURVE_MATRICES))]:
+        energy, u = np.linalg.eigh(matrix.base)
+        energy, u = np.maximum(energy[::-1][: matrix.rank], 0.0), u[:, ::-1][:, : matrix.rank]
+        place = np.arange(matrix.rank) * BINS // matrix.rank
+        scale = float(energy.sum())
+        shared.append(np.bincount(place, np.einsum("ur,uv,vr->r", u, matrix.cross, u, optimize=True), BINS) / scale)
         own.append(np.bincount(place, energy, BINS) / scale)
     if not shared:
         return Curve()

@@ -15,13 +15,17 @@ from numpy.typing import NDArray
 
 from lineage_plugin.evidence.coins import sign_statistics, swap_statistics
 from lineage_plugin.evidence.order import is_sorted, order_score
-from lineage_plugin.evidence.repeats import repeat_classes
+from lineage_plugin.evidence.repeats import repeat_classes, search_units
 from lineage_plugin.evidence.sample import Sample
 
 __all__ = ["CoinCount", "Ledger", "Toss"]
 
+FloatArray = NDArray[np.float32]
 Float64Array = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+
+_Key = tuple[str, int, int]
+_Form = tuple[str, bytes, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +62,15 @@ class Ledger:
     """Collects the tosses of a comparison, round by round.
 
     A toss, once made, is never revised, so that the e-value stays a martingale: a repeat that is read in a later round
-    than its first copy is passed over.
+    than its first copy is passed over. What is kept between rounds is bounded: a few units of each group's first read.
     """
 
     def __init__(self) -> None:
         self._tosses: list[Toss] = []
         self._scores: dict[str, list[Float64Array]] = {}
-        # Unit vectors of the base that were tossed, by kind and drawn units, to recognise repeats in later rounds.
-        self._seen: dict[tuple[str, bytes, tuple[str, ...]], list[Sample]] = {}
+        self._first_reads: dict[_Form, list[tuple[_Key, tuple[FloatArray, ...]]]] = {}
+        self._class: dict[_Key, _Key] = {}
+        self._tossed: set[tuple[_Key, bytes]] = set()
         self.repeats: set[str] = set()
 
     def add(self, samples: Sequence[Sample]) -> None:
@@ -75,25 +80,33 @@ class Ledger:
             samples: What a round read; no unit of a group that an earlier round read.
         """
         for sample in samples:
-            if not sample.probe.base.swap:
-                continue
-            score = order_score(sample.suspect, sample.probe.base.block[sample.probe.units])
-            self._scores.setdefault(sample.probe.base.name, []).append(score)
-        alike: dict[tuple[str, bytes, tuple[str, ...]], list[Sample]] = {}
+            if sample.probe.base.swap:
+                score = order_score(sample.suspect, sample.probe.base.block[sample.probe.units])
+                self._scores.setdefault(sample.probe.base.name, []).append(score)
+        self._classify([sample for sample in samples if sample.probe.base.key not in self._class])
+        copies: dict[tuple[_Key, bytes], list[Sample]] = {}
         for sample in samples:
-            alike.setdefault(_shape(sample), []).append(sample)
-        for shape, fresh in alike.items():
-            known = self._seen.setdefault(shape, [])
-            everything = known + fresh
-            first = everything[0]
-            label = repeat_classes([s.base for s in everything], first.odd, first.pairs, first.probe.base.flip)
-            if len(set(label.tolist())) < len(everything):
-                self.repeats.add(first.probe.base.name)
-            for value in np.unique(label):
-                members = np.flatnonzero(label == value)
-                if members[0] >= len(known):
-                    self._toss([everything[m] for m in members])
-            known.extend(fresh)
+            copies.setdefault((self._class[sample.probe.base.key], sample.probe.units.tobytes()), []).append(sample)
+        for units, alike in copies.items():
+            if units not in self._tossed:
+                self._tossed.add(units)
+                self._toss(alike)
+
+    def _classify(self, fresh: Sequence[Sample]) -> None:
+        """Find the groups that repeat each other, from the first read of each."""
+        searched: dict[_Form, tuple[Sample, IntArray]] = {}
+        for sample in fresh:
+            chosen, pairs = search_units(sample.pairs, sample.probe.units.shape[0])
+            trimmed = tuple(part[chosen] for part in sample.base)
+            self._first_reads.setdefault(_form(sample), []).append((sample.probe.base.key, trimmed))
+            searched[_form(sample)] = (sample, pairs)
+        for form, (sample, pairs) in searched.items():
+            reads = self._first_reads[form]
+            label = repeat_classes([trimmed for _, trimmed in reads], sample.odd, pairs, sample.probe.base.flip)
+            for (key, _), value in zip(reads, label, strict=True):
+                self._class.setdefault(key, self._class.get(reads[value][0], reads[value][0]))
+            if len(set(label.tolist())) < len(reads):
+                self.repeats.add(sample.probe.base.name)
 
     def _toss(self, copies: Sequence[Sample]) -> None:
         first = copies[0]
@@ -117,7 +130,8 @@ class Ledger:
         return tuple(t for t in self._tosses if t.count.coins and not (t.kind == "swap" and t.name in dropped))
 
 
-def _shape(sample: Sample) -> tuple[str, bytes, tuple[str, ...]]:
+def _form(sample: Sample) -> _Form:
+    """What must agree for units of two groups to be set against each other: kind, units drawn, roles and lengths."""
     dims = tuple(f"{role}:{part.shape[1]}" for role, part in zip(sample.roles, sample.base, strict=True))
     return (sample.probe.base.name, sample.probe.units.tobytes(), dims)
 

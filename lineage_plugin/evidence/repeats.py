@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lineage_plugin.evidence.evalue import log10_e_value
 
-__all__ = ["REPEAT_BAR", "REPEAT_COSINE", "repeat_classes"]
+__all__ = ["REPEAT_BAR", "REPEAT_COSINE", "repeat_classes", "search_units"]
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
@@ -29,7 +29,7 @@ REPEAT_COSINE = 0.5
 """Median cosine of equal units from which they count as repeats however few they are."""
 
 SEARCH_UNITS = 64
-"""Number of units, and of pairs, that the search looks at."""
+"""Most units of a group that a search looks at."""
 
 
 def repeat_classes(
@@ -43,7 +43,7 @@ def repeat_classes(
     Args:
         groups: For each group, one ``[units, dim]`` array a role: the same units of every group.
         odd: For each role, whether a sign flip negates it.
-        pairs: ``[pairs, 2]`` positions along the units.
+        pairs: ``[pairs, 2]`` positions along the units; see :func:`search_units`.
         flip: Whether the units have a sign symmetry, so that agreement of signs counts too.
 
     Returns:
@@ -53,18 +53,16 @@ def repeat_classes(
     label = np.arange(count, dtype=np.int64)
     if count < 2:
         return label
-    # A search, not a measurement: a bounded number of units is enough, and keeps [units, groups, groups] small.
-    i, j = pairs[:SEARCH_UNITS, 0], pairs[:SEARCH_UNITS, 1]
-    singles = np.arange(min(groups[0][0].shape[0], SEARCH_UNITS))
+    i, j = pairs[:, 0], pairs[:, 1]
     swap = np.zeros((i.shape[0], count, count))
-    sign = np.zeros((singles.shape[0], count, count))
-    nearness = np.zeros((singles.shape[0], count, count))
+    sign = np.zeros((groups[0][0].shape[0], count, count))
+    nearness = np.zeros_like(sign)
     for role, is_odd in enumerate(odd):
         units = _normalised(np.stack([group[role] for group in groups], axis=1))
         even = np.abs if is_odd else np.positive
         swap += even(_gram(units[i], units[i])) + even(_gram(units[j], units[j]))
         swap -= even(_gram(units[i], units[j])) + even(_gram(units[j], units[i]))
-        same = _gram(units[singles], units[singles])
+        same = _gram(units, units)
         nearness += even(same) / len(odd)
         if is_odd:
             sign += same
@@ -82,6 +80,23 @@ def repeat_classes(
             low, high = sorted((int(label[first]), int(label[second])))
             label[label == high] = low
     return label
+
+
+def search_units(pairs: IntArray, units: int) -> tuple[IntArray, IntArray]:
+    """Choose the units that a search looks at: it is no measurement, and a bounded number is enough.
+
+    Args:
+        pairs: ``[pairs, 2]`` positions along the units of a sample.
+        units: Number of its units.
+
+    Returns:
+        ``[m]`` positions of the chosen units, and ``[p, 2]`` the pairs among them as positions into the chosen.
+    """
+    if not pairs.shape[0]:
+        return np.arange(min(units, SEARCH_UNITS), dtype=np.int64), pairs
+    kept = pairs[: SEARCH_UNITS // 2]
+    chosen = np.unique(kept)
+    return chosen, np.searchsorted(chosen, kept).astype(np.int64)
 
 
 def _gram(a: FloatArray, b: FloatArray) -> FloatArray:

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from lineage_plugin.evidence.inheritance import _poisson_slope, inheritance_curve, row_energies, slope_interval
+from lineage_plugin.evidence.inheritance import (
+    Curve,
+    _poisson_slope,
+    grams,
+    inheritance_curve,
+    row_energies,
+    slope_interval,
+)
+from lineage_plugin.evidence.sample import Sample
 from tests.evidence.builders import sample
 
 UNITS, DIM = 192, 256
@@ -112,14 +120,14 @@ def test_degenerate_rows_say_nothing() -> None:
     assert slope_interval(row_energies(sample([broken], [equal], (False,))), 0) == (None, None, None)
 
 
+def curve_of(samples: list[Sample]) -> Curve:
+    return inheritance_curve([matrix for one in samples for matrix in grams(one)], 0)
+
+
 def test_curve_is_flat_for_descent_and_falls_for_a_shared_draw() -> None:
     rng = np.random.default_rng(6)
-    derived = inheritance_curve(
-        [sample(*[[m] for m in lineage(rng, "derived")], (False,), layer=i) for i in range(6)], 0
-    )
-    twins = inheritance_curve(
-        [sample(*[[m] for m in lineage(rng, "shared-init")], (False,), layer=i) for i in range(6)], 0
-    )
+    derived = curve_of([sample(*[[m] for m in lineage(rng, "derived")], (False,), layer=i) for i in range(6)])
+    twins = curve_of([sample(*[[m] for m in lineage(rng, "shared-init")], (False,), layer=i) for i in range(6)])
     assert min(value for _, value in derived.points) > 0.75
     assert derived.low is not None
     assert derived.low > 0.8
@@ -135,11 +143,11 @@ def test_curve_agrees_with_a_singular_value_decomposition() -> None:
     coefficient = np.einsum("ur,ud,rd->r", u, suspect, vt) / s
     bins = np.arange(s.shape[0]) * 10 // s.shape[0]
     expected = [np.average(coefficient[bins == i], weights=s[bins == i] ** 2) for i in range(10)]
-    curve = inheritance_curve([sample([suspect], [base], (False,))], 0)
+    curve = curve_of([sample([suspect], [base], (False,))])
     assert [value for _, value in curve.points] == pytest.approx(expected, rel=1e-4)
 
 
 def test_curve_of_a_model_with_itself_is_one() -> None:
     rng = np.random.default_rng(7)
     base = start(rng) + learn(rng)
-    assert [v for _, v in inheritance_curve([sample([base], [base], (False,))], 0).points] == pytest.approx([1.0] * 10)
+    assert [v for _, v in curve_of([sample([base], [base], (False,))]).points] == pytest.approx([1.0] * 10)
