@@ -7,8 +7,9 @@ read more widely from the start, since a row costs a memory access and people wa
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -100,7 +101,8 @@ def plan_rounds(
         The rounds, in order.
     """
     local = suspect.local and base.local
-    readable = [found for pair in pairs if (found := _readable(suspect, base, pair, local or exhaustive))]
+    columns = HUB_COLUMN_BYTES if not local else sys.maxsize if exhaustive else LOCAL_COLUMN_BYTES
+    readable = [found for pair in pairs if (found := _readable(suspect, base, pair, columns))]
     if not readable:
         return
     layers = sorted({item.pair.base.layer for item in readable})
@@ -110,7 +112,8 @@ def plan_rounds(
         for start in range(0, largest, EXHAUSTIVE_UNITS):
             draw = _Draw(dict.fromkeys(chunk, start), chunk, dict.fromkeys(chunk, RUN), seed)
             left = [item for item in readable if item.pair.base.units > start]
-            yield from _sweep(left, draw, 1, may_stop=False)
+            # Who asks for everything gets everything, decided or not.
+            yield from (replace(step, may_stop=False) for step in _sweep(left, draw, 1))
         return
     if local or max(_weight(suspect), _weight(base)) <= HUB_WHOLE_BYTES:
         kept = _some_experts(readable, LOCAL_EXPERTS, seed)
@@ -168,15 +171,15 @@ def _sweep(
         yield Round(tuple(probe for probe in probes if probe.units.size), complete or last, may_stop or last)
 
 
-def _readable(suspect: Checkpoint, base: Checkpoint, pair: GroupPair, local: bool) -> _Readable | None:
-    limit = LOCAL_COLUMN_BYTES if local else HUB_COLUMN_BYTES
+def _readable(suspect: Checkpoint, base: Checkpoint, pair: GroupPair, columns: int) -> _Readable | None:
+    """Leave out the vectors that are columns of a matrix of more than ``columns`` bytes."""
     roles, costs = [], []
     for a, b in zip(pair.suspect.vectors, pair.base.vectors, strict=True):
         infos = (suspect.tensors[a.tensor], base.tensors[b.tensor])
         if b.axis == 0 and a.axis == 0:
             roles.append(b.role)
             costs.append(max(_row_bytes(v, t) for v, t in zip((a, b), infos, strict=True)))
-        elif max(t.nbytes for t in infos) <= limit:
+        elif max(t.nbytes for t in infos) <= columns:
             roles.append(b.role)
             costs.append(max(t.nbytes for t in infos) // max(pair.base.units, 1))
     if not roles:

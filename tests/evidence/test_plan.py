@@ -115,6 +115,7 @@ def test_later_rounds_read_other_units() -> None:
 def test_exhaustive_reads_every_unit_once() -> None:
     one = checkpoint(2, local=True, width=64, units=2500, kv=128)
     steps = rounds(one, exhaustive=True)
+    assert not any(step.may_stop for step in steps)
     count: dict[tuple[str, int, int], list[int]] = {}
     for step in steps:
         for probe in step.probes:
