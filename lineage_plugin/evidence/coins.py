@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 __all__ = ["cosines", "draw_pairs", "sign_statistics", "swap_statistics"]
 
+TIE = 1e-12
+"""Statistics below this are rounding: exact ties of weights on a coarse grid."""
+
 FloatArray = NDArray[np.float32]
 Float64Array = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -67,7 +70,10 @@ def swap_statistics(
 
     ``D = f(A_i,B_i) + f(A_j,B_j) - f(A_i,B_j) - f(A_j,B_i)`` with ``f`` the sum over a unit's vectors of their cosine,
     in absolute value where a sign flip of the unit negates the vector: swapping ``i`` and ``j`` in one model negates
-    ``D``, flipping signs leaves it alone.
+    ``D``, flipping signs leaves it alone. The sum is ordered so that it is negated to the last bit.
+
+    A pair with a zero vector on any side has no coin (0, a tie): padding stands in the same place in independent
+    models, and a pad against a pad would win every comparison.
 
     Args:
         suspect: One ``[units, dim]`` array a role.
@@ -80,11 +86,15 @@ def swap_statistics(
     """
     i, j = pairs[:, 0], pairs[:, 1]
     total = np.zeros(pairs.shape[0], dtype=np.float64)
+    padded = np.zeros(pairs.shape[0], dtype=bool)
     for a, b, is_odd in zip(suspect, base, odd, strict=True):
         parts = [cosines(a[p], b[q]) for p, q in ((i, i), (j, j), (i, j), (j, i))]
         if is_odd:
             parts = [np.abs(part) for part in parts]
-        total += parts[0] + parts[1] - parts[2] - parts[3]
+        total += (parts[0] - parts[2]) + (parts[1] - parts[3])
+        empty = np.asarray(~a.any(axis=1) | ~b.any(axis=1))
+        padded |= empty[i] | empty[j]
+    total[padded | (np.abs(total) < TIE)] = 0.0
     return total
 
 
@@ -106,4 +116,5 @@ def sign_statistics(suspect: Sequence[FloatArray], base: Sequence[FloatArray], o
     for a, b, is_odd in zip(suspect, base, odd, strict=True):
         if is_odd:
             total += cosines(a, b)
+    total[np.abs(total) < TIE] = 0.0
     return total

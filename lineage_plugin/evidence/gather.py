@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -23,6 +24,8 @@ from lineage_plugin.options import Options, Progress
 
 __all__ = ["GroupCoins", "LayerCoins", "PairEvidence", "gather"]
 
+SHARED_SCORE = 3.0
+"""Normal score of the shared energy from which a group takes part in the inheritance statistics."""
 CURVE_MATRICES = 128
 """Matrices whose inner products are kept for the inheritance curve."""
 
@@ -167,9 +170,11 @@ class _State:
         self._ledger.add(samples)
         for sample in samples:
             self.covered.add(sample.probe.base.layer)
-            self._parts.extend(differences(sample))
-            # Rows whose meaning is fixed from outside, such as rotary pairs, are large in both models anyway.
-            if sample.probe.base.swap:
+            parts = differences(sample)
+            self._parts.extend(parts)
+            # Rows whose meaning is fixed from outside, such as rotary pairs, are large in both models anyway. Groups
+            # that share nothing have no inheritance to describe: a replaced layer says nothing about the others.
+            if sample.probe.base.swap and _shares(parts):
                 self._rows.extend(row_energies(sample))
                 if len(self._grams) < CURVE_MATRICES:
                     self._grams.extend(grams(sample))
@@ -223,6 +228,12 @@ class _State:
                 f"The suspect's units are sorted ({name}); they are not exchangeable, so only signs were tossed."
             )
         return tuple(said)
+
+
+def _shares(parts: Sequence[Differences]) -> bool:
+    """Whether a group's shared energy stands out: a score that is standard normal when its units are independent."""
+    scores = [part.cross.sum() / np.sqrt((part.cross**2).sum()) for part in parts if part.cross.any()]
+    return bool(scores) and float(np.sum(scores)) / math.sqrt(len(scores)) > SHARED_SCORE
 
 
 def _count(tosses: Iterable[Toss]) -> CoinCount:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lineage_plugin.evidence.coins import sign_statistics, swap_statistics
 from lineage_plugin.evidence.order import is_sorted, order_score
-from lineage_plugin.evidence.repeats import repeat_classes, search_units
+from lineage_plugin.evidence.repeats import repeat_classes, repeated_units, search_units
 from lineage_plugin.evidence.sample import Sample
 
 __all__ = ["CoinCount", "Ledger", "Toss"]
@@ -111,12 +111,17 @@ class Ledger:
     def _toss(self, copies: Sequence[Sample]) -> None:
         first = copies[0]
         group = first.probe.base
+        clone = repeated_units(first.base)
+        if clone.any():
+            self.repeats.add(group.name)
         # One fair coin per base unit: statistics of all copies are added, then the sum is tossed.
         if first.pairs.shape[0]:
             swap = np.sum([swap_statistics(s.suspect, s.base, s.odd, s.pairs) for s in copies], axis=0)
+            swap[clone[first.pairs].any(axis=1)] = 0.0
             self._tosses.append(Toss(group.name, group.layer, "swap", _count(swap), len(copies)))
         if any(first.odd):
             sign = np.sum([sign_statistics(s.suspect, s.base, s.odd) for s in copies], axis=0)
+            sign[clone] = 0.0
             self._tosses.append(Toss(group.name, group.layer, "sign", _count(sign), len(copies)))
 
     @property

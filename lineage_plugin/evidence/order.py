@@ -22,7 +22,7 @@ SORTED_Z = 5.0
 
 
 def order_score(roles: Sequence[FloatArray], sorted_within: NDArray[np.int64]) -> Float64Array:
-    """Return how closely the units' norms follow their positions.
+    """Return how closely the units' norms, and the sums of their weights, follow their positions.
 
     Under exchangeability Spearman's rank correlation of ``n`` units has mean 0 and variance ``1/(n-1)`` exactly
     (Kendall & Gibbons, Rank Correlation Methods, 1990, ch. 4).
@@ -32,14 +32,18 @@ def order_score(roles: Sequence[FloatArray], sorted_within: NDArray[np.int64]) -
         sorted_within: ``[units]`` block labels; ranks are taken inside each block, since tools sort inside a head.
 
     Returns:
-        ``[roles + 1]`` normal scores, one a role and one for all roles together; 0 for fewer than 4 units.
+        ``[2 * roles + 1]`` normal scores: energies of each role and of all together, then sums; 0 for fewer than 4
+        units.
     """
-    energy = np.stack([np.einsum("ud,ud->u", role, role, dtype=np.float64) for role in roles])
-    energy = np.concatenate([energy, energy.sum(axis=0, keepdims=True)])
-    numerator = np.zeros(energy.shape[0])
+    with np.errstate(invalid="ignore", over="ignore"):
+        energy = np.stack([np.einsum("ud,ud->u", role, role, dtype=np.float64) for role in roles])
+        # Tools sort by mean activation, too, which the sum of a unit's incoming weights stands for.
+        sums = np.stack([role.sum(axis=1, dtype=np.float64) for role in roles])
+    keys = np.nan_to_num(np.concatenate([energy, energy.sum(axis=0, keepdims=True), sums]))
+    numerator = np.zeros(keys.shape[0])
     variance = 0.0
     for label in np.unique(sorted_within):
-        block = energy[:, sorted_within == label]
+        block = keys[:, sorted_within == label]
         size = block.shape[1]
         if size < 2:
             continue
@@ -49,7 +53,7 @@ def order_score(roles: Sequence[FloatArray], sorted_within: NDArray[np.int64]) -
         numerator += rho * (size - 1)
         variance += size - 1
     if variance < 3:
-        return np.zeros(energy.shape[0])
+        return np.zeros(keys.shape[0])
     scores: Float64Array = numerator / np.sqrt(variance)
     return scores
 

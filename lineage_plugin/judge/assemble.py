@@ -133,7 +133,7 @@ def compared(
 
 
 def _inheritance(evidence: PairEvidence) -> Inheritance:
-    ancestor = ancestor_of(evidence)
+    ancestor = ancestor_of(evidence) or "base"
     found = evidence.descent if ancestor == "base" else evidence.ascent
     contrast = Interval(found.curve.contrast, found.curve.low, found.curve.high)
     return Inheritance(found.slope, found.low, found.high, found.curve.points, contrast, ancestor)

@@ -16,17 +16,23 @@ from lineage_plugin.judge.types import Relation
 __all__ = [
     "DESCENT_CONTRAST",
     "DESCENT_SLOPE",
+    "FLAT_SLOPE",
     "RULED_OUT",
     "SILENT",
+    "WHOLE_CONTRAST",
     "ancestor_of",
     "is_decided",
     "relation_of",
 ]
 
 DESCENT_SLOPE = 0.75
-"""Slopes above are descent, slopes below a shared initialisation; an interval that straddles it is neither."""
+"""Slopes above are descent, slopes below a shared start; an interval that straddles it is neither."""
+FLAT_SLOPE = 0.4
+"""Slope below which a shared start is said although the learned directions seem whole."""
 DESCENT_CONTRAST = 0.8
 """Contrasts below mean that the learned directions are missing; descent must exceed it."""
+WHOLE_CONTRAST = 0.95
+"""Contrast that the interval must reach for descent, which keeps learned directions as well as the others."""
 SILENT = 3.0
 """``log10 E`` from which coins are no longer silent: between this and the bar nothing is claimed."""
 RULED_OUT = 0.1
@@ -59,20 +65,20 @@ def relation_of(evidence: PairEvidence, bar: float) -> tuple[Relation, str]:
 
 
 def _dependent(evidence: PairEvidence) -> tuple[Relation, str]:
-    """Tell descent from a shared draw.
+    """Tell descent from a shared start.
 
     What an ancestor learned is in its descendant, but not the other way round when the descendant went far; so descent
-    is looked for with either model in the place of the ancestor.
+    is looked for with either model in the place of the ancestor, unless the likelier of the two is refuted by both
+    statistics.
     """
-    down, up = _reading(evidence.descent), _reading(evidence.ascent)
-    if down == "derived":
-        return "derived", "the models share what the base learned"
-    if up == "derived":
-        return (
-            "derived",
-            "the models share what the suspect learned, so the base is the further from their common start",
+    ancestor = ancestor_of(evidence)
+    if ancestor is not None:
+        return "derived", (
+            "the models share what the base learned"
+            if ancestor == "base"
+            else "the models share what the suspect learned, so the base is the further from their common start"
         )
-    if down == "shared-init":
+    if _reading(evidence.descent) == "shared-init":
         return "shared-init", "the models share a common start, but not what the base learned"
     if evidence.descent.slope is None:
         return "inconclusive", (
@@ -81,29 +87,43 @@ def _dependent(evidence: PairEvidence) -> tuple[Relation, str]:
     return "inconclusive", "the models are dependent, but descent cannot be told from a shared initialisation"
 
 
-def ancestor_of(evidence: PairEvidence) -> Literal["base", "suspect"]:
-    """Return which model shows descent when taken as the ancestor: the base, unless only the suspect does."""
-    if _reading(evidence.descent) != "derived" and _reading(evidence.ascent) == "derived":
-        return "suspect"
-    return "base"
+def ancestor_of(evidence: PairEvidence) -> Literal["base", "suspect"] | None:
+    """Return which model shows descent when taken as the ancestor, the base first; None when neither does."""
+    # A child contains its parent whole: the larger coefficient points at the likelier ancestor.
+    forward = (evidence.kept.estimate or 0.0) >= (evidence.reverse.estimate or 0.0)
+    likelier = evidence.descent if forward else evidence.ascent
+    if _is_flat(likelier) and _is_faded(likelier):
+        return None
+    if _reading(evidence.descent) == "derived":
+        return "base"
+    return "suspect" if _reading(evidence.ascent) == "derived" else None
 
 
 def _reading(found: Descent) -> Relation:
     """Read both statistics for one model in the place of the ancestor.
 
-    Descent shows in both, as far as both could be measured; each alone can refute it. Units that learn much in one run
-    learn much in its twin, which lifts the slope but not the contrast; in long trainings of convolutions nothing is
-    left of the start anywhere, which levels the contrast but not the slope.
+    Descent shows in both, as far as both could be measured. Fading refutes it whatever the slope: units that learn
+    much in one run learn much in its twin, which lifts the slope. A low slope refutes it unless the contrast says that
+    all of the learned directions are there: quantisation to few levels evens out the energies of rows.
     """
+    contrast = found.curve
     steep = found.low is not None and found.low > DESCENT_SLOPE
-    flat = found.high is not None and found.high < DESCENT_SLOPE
-    faded = found.curve.high is not None and found.curve.high < DESCENT_CONTRAST
-    whole = found.curve.low is None or found.curve.low > DESCENT_CONTRAST
+    whole = contrast.low is None or (contrast.low > DESCENT_CONTRAST and (contrast.high or 0.0) >= WHOLE_CONTRAST)
     if steep and whole:
         return "derived"
-    if flat or faded:
+    intact = contrast.low is not None and contrast.low > DESCENT_CONTRAST
+    level = found.high is not None and found.high < FLAT_SLOPE
+    if _is_faded(found) or level or (_is_flat(found) and not intact):
         return "shared-init"
     return "inconclusive"
+
+
+def _is_flat(found: Descent) -> bool:
+    return found.high is not None and found.high < DESCENT_SLOPE
+
+
+def _is_faded(found: Descent) -> bool:
+    return found.curve.high is not None and found.curve.high < DESCENT_CONTRAST
 
 
 def is_decided(evidence: PairEvidence, bar: float) -> bool:

@@ -39,11 +39,14 @@ def sample(
     swap: bool = True,
     seed: int = 0,
     pairs: np.ndarray | None = None,
+    block: np.ndarray | None = None,
 ) -> Sample:
     """A sample of all units of a group."""
     units = base[0].shape[0]
     roles = tuple(f"r{i}" for i in range(len(base)))
-    made = group(units, [(r, b.shape[1], o) for r, b, o in zip(roles, base, odd)], name=name, layer=layer, swap=swap)
+    made = group(
+        units, [(r, b.shape[1], o) for r, b, o in zip(roles, base, odd)], name=name, layer=layer, swap=swap, block=block
+    )
     if pairs is None:
         pairs = draw_pairs(made.block, [*entropy(seed, made), 1]) if swap else np.empty((0, 2), np.int64)
     probe = Probe(made, made, np.arange(units), roles)

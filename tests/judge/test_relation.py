@@ -11,7 +11,7 @@ from lineage_plugin.evidence.evalue import log10_e_value
 from lineage_plugin.evidence.gather import PairEvidence
 from lineage_plugin.evidence.inheritance import Curve, Descent
 from lineage_plugin.evidence.ledger import CoinCount
-from lineage_plugin.judge.relation import is_decided, relation_of
+from lineage_plugin.judge.relation import ancestor_of, is_decided, relation_of
 
 SILENT = PairEvidence(
     log10_e=log10_e_value(1520, 3072),
@@ -43,6 +43,8 @@ def relation(evidence: PairEvidence) -> str:
         ((0.1, 0.3), None, "shared-init"),
         ((0.2, 0.5), (0.8, 1.0), "shared-init"),  # convolutions: nothing of the start is left anywhere
         ((0.5, 0.9), (0.3, 0.5), "shared-init"),  # busy units are busy in both runs; the contrast tells
+        ((0.4, 0.5), (0.95, 1.1), "inconclusive"),  # ternary weights of a descendant: measured 0.45 and 1.02
+        ((0.9, 1.1), (0.85, 0.94), "inconclusive"),  # short twins: measured 0.93 and 0.92
         (None, (0.3, 0.5), "shared-init"),
         (None, (0.9, 1.0), "inconclusive"),
         (None, None, "inconclusive"),
@@ -60,8 +62,23 @@ def test_dependent_models(
 
 def test_descent_is_found_with_either_model_as_the_ancestor() -> None:
     down, up = statistics((0.1, 0.3), (0.2, 0.3)), statistics((0.95, 1.1), (1.0, 1.2))
-    assert relation(replace(HEADS, descent=down, ascent=up)) == "derived"
-    assert relation(replace(HEADS, descent=up, ascent=down)) == "derived"
+    larger, smaller = MatrixEffect(0.9, 0.89, 0.91), MatrixEffect(0.3, 0.29, 0.31)
+    turned = replace(HEADS, descent=down, ascent=up, kept=smaller, reverse=larger)
+    assert relation(turned) == "derived"
+    assert ancestor_of(turned) == "suspect"
+    straight = replace(HEADS, descent=up, ascent=down, kept=larger, reverse=smaller)
+    assert relation(straight) == "derived"
+    assert ancestor_of(straight) == "base"
+
+
+def test_a_refuted_likelier_ancestor_is_a_veto() -> None:
+    """Noise on a twin: the noisy one contains the other nearly whole, so that only the unlikelier way looks steep."""
+    down, up = statistics((0.5, 0.6), (0.3, 0.4)), statistics((1.9, 2.3), (1.1, 1.4))
+    noisy = replace(
+        HEADS, descent=down, ascent=up, kept=MatrixEffect(0.5, 0.4, 0.6), reverse=MatrixEffect(0.2, 0.1, 0.3)
+    )
+    assert relation(noisy) == "shared-init"
+    assert ancestor_of(noisy) is None
 
 
 def test_silence_is_unrelated_only_when_every_layer_was_read_and_the_rest_ruled_out() -> None:
