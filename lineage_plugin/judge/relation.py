@@ -27,6 +27,8 @@ __all__ = [
 
 DESCENT_SLOPE = 0.75
 """Slopes above are descent, slopes below a shared start; an interval that straddles it is neither."""
+PLAUSIBLE_SLOPE = 0.9
+"""Slope that an interval must reach for descent to remain possible."""
 FLAT_SLOPE = 0.4
 """Slope below which a shared start is said although the learned directions seem whole."""
 DESCENT_CONTRAST = 0.8
@@ -78,7 +80,7 @@ def _dependent(evidence: PairEvidence) -> tuple[Relation, str]:
             if ancestor == "base"
             else "the models share what the suspect learned, so the base is the further from their common start"
         )
-    if _reading(evidence.descent) == "shared-init":
+    if _reading(evidence.descent) == "shared-init" and not _may_descend(evidence.ascent):
         return "shared-init", "the models share a common start, but not what the base learned"
     if evidence.descent.slope is None:
         return "inconclusive", (
@@ -116,6 +118,12 @@ def _reading(found: Descent) -> Relation:
     if _is_faded(found) or level or (_is_flat(found) and not intact):
         return "shared-init"
     return "inconclusive"
+
+
+def _may_descend(found: Descent) -> bool:
+    """Whether the intervals leave descent possible: then a shared start is not said, whatever the other way shows."""
+    steep = found.high is not None and found.high > PLAUSIBLE_SLOPE
+    return steep and (found.curve.high is None or found.curve.high >= WHOLE_CONTRAST)
 
 
 def _is_flat(found: Descent) -> bool:

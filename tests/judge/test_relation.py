@@ -77,8 +77,9 @@ def test_a_refuted_likelier_ancestor_is_a_veto() -> None:
     noisy = replace(
         HEADS, descent=down, ascent=up, kept=MatrixEffect(0.5, 0.4, 0.6), reverse=MatrixEffect(0.2, 0.1, 0.3)
     )
-    assert relation(noisy) == "shared-init"
+    assert relation(noisy) == "inconclusive"
     assert ancestor_of(noisy) is None
+    assert relation(replace(noisy, ascent=statistics((0.5, 0.7), (0.3, 0.4)))) == "shared-init"
 
 
 def test_silence_is_unrelated_only_when_every_layer_was_read_and_the_rest_ruled_out() -> None:
