@@ -288,7 +288,7 @@ def _sentence(
             {
                 "identical": f"has the same weight files as {base}",
                 "derived": f"is consistent with {base} as its base: {comparison.summary}",
-                "shared-init": f"shares only its initial weights with {base}",
+                "shared-init": f"shares a common start with {base}, but not what {base} learned",
                 "unrelated": f"shows no trace of {base}: {comparison.summary}",
                 "inconclusive": f"could not be decided against {base}: {comparison.summary}",
             }[comparison.relation]

@@ -49,10 +49,10 @@ def lineage_findings(comparisons: Sequence[Comparison], declaration: Declaration
                 found.append(
                     finding(
                         "LIN107",
-                        f"shares its initial weights with {base}, but not what {base} learned",
+                        f"shares a common start with {base}, but not what {base} learned",
                         file=file,
                         line=line,
-                        help="Two runs from one initialisation are siblings; neither is the base of the other.",
+                        help="Two runs from the same initial weights are siblings; neither is the base of the other.",
                     )
                 )
             case "identical":
