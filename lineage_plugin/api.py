@@ -8,7 +8,7 @@ finding where the report can still say something.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from pathlib import Path
 from lineage_plugin.anatomy import Anatomy, analyse
 from lineage_plugin.card import BaseClaim, Declaration, base_not_found, read_card
 from lineage_plugin.checkpoint import Checkpoint, Cost, open_checkpoint
-from lineage_plugin.errors import HubDenied, HubNotFound, InputError, UsageError
+from lineage_plugin.errors import BudgetExceeded, HubDenied, HubNotFound, InputError, UsageError
 from lineage_plugin.evidence.gather import gather
 from lineage_plugin.findings import Finding, finding
 from lineage_plugin.judge.assemble import compared, identical, summarise
@@ -44,7 +44,7 @@ def check(
 
     Args:
         model: Local folder or file, or ``owner/name[@revision]``.
-        bases: Where the bases are, instead of what the card declares: paths or ids.
+        bases: Where the bases are, instead of what the card declares: paths or ids. None: as declared.
         card: A card elsewhere than in the model.
         options: Choices of the run.
         progress: Called while reading.
@@ -59,8 +59,11 @@ def check(
         HubError: When the Hub does not deliver the model, or a base given in ``bases``.
     """
     options = options or Options()
+    given = [bases] if isinstance(bases, str) else list(dict.fromkeys(bases))
     try:
         suspect = open_checkpoint(model, options=options)
+    except BudgetExceeded:
+        raise
     except InputError as error:
         return _without_weights(model, card, error, options)
     text = _read_card_file(card) if card is not None else suspect.text("README.md", CARD_LIMIT)
@@ -70,8 +73,9 @@ def check(
     findings = list(card_findings)
     subject = _Subject(suspect, options, progress)
     comparisons: list[Comparison] = []
-    if bases:
-        comparisons.extend(subject.against(open_checkpoint(base, options=options)) for base in bases)
+    if given:
+        comparisons.extend(subject.against(open_checkpoint(base, options=options)) for base in given)
+        findings.extend(_not_fetched(claim, given) for claim in declaration.bases if claim.id not in given)
     else:
         for claim in declaration.bases:
             if options.offline:
@@ -132,7 +136,7 @@ def lint(card_or_model: str, *, options: Options | None = None) -> Report:
     if path.is_dir():
         path = path / "README.md"
     elif not path.is_file():
-        raise UsageError(f"{one_line(card_or_model, 200)}: no such file or folder")
+        raise UsageError(f"{one_line(card_or_model, 200)}: no such file or folder; lint reads cards on this machine")
     text = _read_card_file(str(path)) if path.is_file() else None
     adapter = folder / "adapter_config.json"
     adapter_text = _read_card_file(str(adapter)) if adapter.is_file() else None
@@ -172,6 +176,9 @@ class _Subject:
         # Digests of local files cost reading them whole, so they are taken only where the sample leaves no difference.
         if evidence.equal and _same_digests(suspect, base, compute=True):
             return identical(summarise(base, anatomy), self._costs(base))
+        ignored = _ignored_files(suspect)
+        if ignored:
+            evidence = replace(evidence, limits=(*evidence.limits, ignored))
         return compared(evidence, options.bar, summarise(base, anatomy), (suspect, base), self._costs(base))
 
     def _costs(self, base: Checkpoint) -> tuple[Cost, Cost]:
@@ -185,6 +192,17 @@ class _Subject:
             now.seconds - before.seconds,
         )
         return spent, base.cost()
+
+
+def _ignored_files(suspect: Checkpoint) -> str:
+    """Return a sentence about weight files of the suspect that no index or usual name makes part of the model."""
+    names = [n for n in suspect.files if n.endswith(".safetensors") and n not in suspect.weight_files]
+    if not names:
+        return ""
+    shown = ", ".join(one_line(name, 60) for name in sorted(names)[:3])
+    return f"{len(names)} other weight files of the suspect were not looked at: {shown}" + (
+        ", ..." if names[3:] else "."
+    )
 
 
 def _same_digests(suspect: Checkpoint, base: Checkpoint, *, compute: bool) -> bool:
@@ -203,6 +221,18 @@ def _open_claim(claim: BaseClaim, options: Options) -> Checkpoint:
     from lineage_plugin.checkpoint.hub import open_hub
 
     return open_hub(claim.id, claim.revision, token=options.token, endpoint=options.endpoint, budget=options.budget)
+
+
+def _not_fetched(claim: BaseClaim, given: Sequence[str]) -> Finding:
+    instead = ", ".join(one_line(base, 100) for base in given)
+    return finding(
+        "LIN202",
+        f"declared base {one_line(claim.id, 200)} was not fetched; compared with {instead} instead",
+        level="note",
+        file=claim.file,
+        line=claim.line,
+        help="That this is a copy of the declared base is your word; without --base the Hub's is read.",
+    )
 
 
 def _not_looked_up(claim: BaseClaim) -> Finding:
@@ -234,7 +264,7 @@ def _without_weights(model: str, card: str | None, error: InputError, options: O
     path = Path(card) if card is not None else folder / "README.md"
     text = _read_card_file(str(path)) if path.is_file() else None
     declaration, findings = read_card(text, file=card or "README.md")
-    unreadable = finding(error.code, _message(error), file=error.where, help=error.remedy)
+    unreadable = finding(error.code, error.problem, file=error.where, help=error.remedy)
     summary = ModelSummary(model, None, None, None, None)
     return _report(summary, declaration, [], [*findings, unreadable], Cost(), options)
 
@@ -274,7 +304,8 @@ def _sentence(
 ) -> str:
     """Return the verdict in one sentence."""
     name = one_line(suspect.id, 200)
-    errors = [found for found in findings if found.level == "error"]
+    # What the weights refute comes before what could not be looked at.
+    errors = sorted((found for found in findings if found.level == "error"), key=lambda found: found.code)
     if errors:
         return f"{name}: {errors[0].message}."
     if not comparisons:
@@ -284,10 +315,14 @@ def _sentence(
     parts = []
     for comparison in comparisons:
         base = one_line(comparison.base.id, 200)
+        if comparison.relation == "derived" and comparison.direction.indication == "base-from-suspect":
+            parts.append(f"shares learned weights with {base}, but looks like its ancestor rather than its descendant")
+            continue
+        consistent = "consistent in part" if comparison.kind == "partial" else "consistent"
         parts.append(
             {
                 "identical": f"has the same weight files as {base}",
-                "derived": f"is consistent with {base} as its base: {comparison.summary}",
+                "derived": f"is {consistent} with {base} as its base: {comparison.summary}",
                 "shared-init": f"shares a common start with {base}, but not what {base} learned",
                 "unrelated": f"shows no trace of {base}: {comparison.summary}",
                 "inconclusive": f"could not be decided against {base}: {comparison.summary}",

@@ -78,6 +78,7 @@ CODES: dict[str, Rule] = {
         Rule("LIN103", "relation differs from the declared one", "warning"),
         Rule("LIN104", "re-upload: weight files identical to the base", "warning"),
         Rule("LIN107", "shared initialisation only", "error"),
+        Rule("LIN109", "part of the model replaced", "warning"),
         Rule("LIN201", "no base declared", "warning"),
         Rule("LIN202", "declared base not found or not accessible", "error"),
         Rule("LIN203", "unknown relation value", "warning"),

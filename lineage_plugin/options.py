@@ -7,10 +7,14 @@ from dataclasses import dataclass
 
 from lineage_plugin.errors import UsageError
 
-__all__ = ["Options", "Progress"]
+__all__ = ["DEFAULT_BAR", "Options", "Progress"]
 
 Progress = Callable[[str, int, int], None]
 """Called as ``progress(stage, done, total)`` while a stage runs; the stage is a short phrase: ``reading layers``."""
+
+
+DEFAULT_BAR = 9.0
+"""One in a billion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +32,7 @@ class Options:
         endpoint: Hub endpoint, or None for ``HF_ENDPOINT`` or the public Hub.
     """
 
-    bar: float = 9.0
+    bar: float = DEFAULT_BAR
     seed: int = 0
     budget: int | None = None
     exhaustive: bool = False
@@ -37,8 +41,8 @@ class Options:
     endpoint: str | None = None
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.bar < 1e6:
-            raise UsageError(f"the evidence bar must be a positive number of powers of ten, not {self.bar!r}")
+        if not 2.0 <= self.bar < 1e6:
+            raise UsageError(f"the evidence bar must be at least 2 (an e-value of 100), not {self.bar!r}")
         if self.budget is not None and self.budget <= 0:
             raise UsageError(f"the byte budget must be positive, not {self.budget!r}")
 

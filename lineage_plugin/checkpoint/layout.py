@@ -108,8 +108,7 @@ def _nothing(root: list[str], names: Collection[str], where: str) -> InputError:
         return UnsafeCheckpoint(
             where,
             f"the only weights are pickles ({shown(pickles[0], 80)}), which run code when loaded",
-            "Convert them to safetensors, for example with save_pretrained(..., safe_serialization=True); "
-            "a later release reads pickles safely with the torch extra.",
+            "Convert them to safetensors, for example with save_pretrained(..., safe_serialization=True).",
         )
     if any(n.lower().endswith(".gguf") for n in root):
         return UnsupportedEncoding(

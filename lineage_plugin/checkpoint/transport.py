@@ -193,7 +193,10 @@ class Transport:
         problem = f"{failure.problem}, {failures} times in a row"
         if "429" in failure.problem:
             return HubUnreachable(self.repo, problem, "Wait some minutes, or set HF_TOKEN for higher limits.")
-        return HubUnreachable(self.repo, problem, "Check the network and the endpoint, then run again.")
+        remedy = f"Check the network and the endpoint {shown(self._origin[1])}, then run again."
+        if "/" not in self.repo:
+            remedy += " If a folder was meant, there is none of this name here."
+        return HubUnreachable(self.repo, problem, remedy)
 
     def _redirected(self, url: str, target: str) -> str:
         """Check where a redirect leads."""

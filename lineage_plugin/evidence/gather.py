@@ -24,6 +24,7 @@ from lineage_plugin.options import Options, Progress
 
 __all__ = ["GroupCoins", "LayerCoins", "PairEvidence", "gather"]
 
+BUDGET_ENDED = "the byte budget ended"
 SHARED_SCORE = 3.0
 """Normal score of the shared energy from which a group takes part in the inheritance statistics."""
 CURVE_MATRICES = 128
@@ -71,6 +72,7 @@ class PairEvidence:
         direction: Indication of who came first.
         mismatch: Why the structures could not be compared, or None.
         complete: Whether every layer was read.
+        cut_short: Whether the byte budget ended before the answer stood.
         equal: Whether every value read is the same in both models.
         limits: Plain sentences about what was assumed, merged or left out.
     """
@@ -87,6 +89,7 @@ class PairEvidence:
     direction: str = "unclear"
     mismatch: str | None = None
     complete: bool = False
+    cut_short: bool = False
     equal: bool = False
     limits: tuple[str, ...] = ()
 
@@ -129,12 +132,12 @@ def gather(
         for step in plan:
             spent = max(suspect.cost().tensor_bytes, base.cost().tensor_bytes)
             if state.complete and budget is not None and spent >= budget:
-                state.stopped = "the byte budget ended"
+                state.stopped = BUDGET_ENDED
                 break
             try:
                 state.add(read_probes(suspect, base, step.probes, options.seed), step.complete)
             except BudgetExceeded:
-                state.stopped = "the byte budget ended"
+                state.stopped = BUDGET_ENDED
                 break
             if progress is not None:
                 progress("reading layers", len(state.covered), state.layers)
@@ -207,7 +210,7 @@ class _State:
         )
 
     def finish(self, options: Options, base: Anatomy) -> PairEvidence:
-        found = self.evidence(options)
+        found = replace(self.evidence(options), cut_short=self.stopped == BUDGET_ENDED)
         if found.exact:
             return found
         names = {str(group.layer): group.vectors[0].tensor for group in base.groups}
@@ -219,7 +222,7 @@ class _State:
         unread = self.layers - len(self.covered)
         if unread:
             said.append(f"{unread} of {self.layers} layers were not read, since {self.stopped}.")
-        elif self.stopped == "the byte budget ended":
+        elif self.stopped == BUDGET_ENDED:
             said.append("The byte budget ended before the answer stood.")
         for name in sorted(self._ledger.repeats):
             said.append(f"The base repeats itself ({name}); repeated units share one coin.")

@@ -47,9 +47,11 @@ def order_score(roles: Sequence[FloatArray], sorted_within: NDArray[np.int64]) -
         size = block.shape[1]
         if size < 2:
             continue
+        # Equal keys (padding, or values that are not numbers) have no order.
+        tied = (block == block[:, :1]).all(axis=1)
         rank = np.argsort(np.argsort(block, axis=1, kind="stable"), axis=1) - (size - 1) / 2
         place = np.arange(size) - (size - 1) / 2
-        rho = rank @ place / (place @ place)
+        rho = np.where(tied, 0.0, rank @ place / (place @ place))
         numerator += rho * (size - 1)
         variance += size - 1
     if variance < 3:

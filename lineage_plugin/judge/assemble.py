@@ -5,8 +5,8 @@ from __future__ import annotations
 from lineage_plugin.anatomy import Anatomy
 from lineage_plugin.checkpoint.types import Checkpoint, Cost
 from lineage_plugin.evidence.effects import MatrixEffect
-from lineage_plugin.evidence.evalue import log10_e_value
-from lineage_plugin.evidence.gather import LayerCoins, PairEvidence
+from lineage_plugin.evidence.gather import PairEvidence
+from lineage_plugin.judge.lineage import SILENT_COINS, silent_layers
 from lineage_plugin.judge.relation import ancestor_of, relation_of
 from lineage_plugin.judge.types import (
     Comparison,
@@ -19,23 +19,20 @@ from lineage_plugin.judge.types import (
     ModelSummary,
     Relation,
 )
+from lineage_plugin.options import DEFAULT_BAR
 
 __all__ = ["compared", "identical", "summarise"]
 
 _UNSEEN = "Distillation into fresh weights, training on the base's outputs and shared data leave no trace in weights."
 _IDENTITY_ORDER = (
-    "Units were compared in the order in which they are stored; a copy whose units were relabelled on purpose would "
-    "look unrelated, too."
+    "Units were compared in the order in which they are stored; units that were relabelled on purpose look unrelated "
+    "although they were copied."
 )
 _SYMMETRIC = (
     "Shared learned weights mean that one model descends from the other or both from a third; who came first is an "
     "indication only."
 )
 _SAME_DRAW = "A shared initialisation is told from descent by a calibrated statistic, not by the exact coins."
-
-_SILENT_COINS = 24
-"""Coins a layer needs before its silence counts as a replaced layer."""
-_SILENT_COSINE = 0.05
 
 _NARROW = frozenset({"F8_E4M3", "F8_E5M2"})
 
@@ -102,7 +99,10 @@ def compared(
         The comparison.
     """
     relation, reason = relation_of(evidence, bar)
-    silent = _silent_layers(evidence) if relation == "derived" else ()
+    layers = tuple(
+        LayerEvidence(row.suspect, row.base, row.count.coins, row.count.heads, row.cosine) for row in evidence.layers
+    )
+    silent = silent_layers(layers) if relation == "derived" else ()
     return Comparison(
         base=base,
         relation=relation,
@@ -122,11 +122,8 @@ def compared(
             evidence.kept.estimate,
             evidence.reverse.estimate,
         ),
-        layers=tuple(
-            LayerEvidence(row.suspect, row.base, row.count.coins, row.count.heads, row.cosine)
-            for row in evidence.layers
-        ),
-        limits=_limits(evidence, relation, silent, independent=evidence.log10_e < bar),
+        layers=layers,
+        limits=_limits(evidence, relation, silent, bar),
         suspect_cost=costs[0],
         base_cost=costs[1],
     )
@@ -143,18 +140,7 @@ def _interval(effect: MatrixEffect) -> Interval:
     return Interval(effect.estimate, effect.low, effect.high)
 
 
-def _silent_layers(evidence: PairEvidence) -> tuple[LayerCoins, ...]:
-    """Return the layers that show no trace of the base although they had the coins to show it."""
-    return tuple(
-        row
-        for row in evidence.layers
-        if row.count.coins >= _SILENT_COINS
-        and log10_e_value(row.count.heads, row.count.coins) < 0
-        and abs(row.cosine) < _SILENT_COSINE
-    )
-
-
-def _kind(models: tuple[Checkpoint, Checkpoint], silent: tuple[LayerCoins, ...]) -> str:
+def _kind(models: tuple[Checkpoint, Checkpoint], silent: tuple[LayerEvidence, ...]) -> str:
     suspect, base = ({info.dtype for info in model.tensors.values()} for model in models)
     if suspect & _NARROW and not base & _NARROW:
         return "quantized"
@@ -162,9 +148,11 @@ def _kind(models: tuple[Checkpoint, Checkpoint], silent: tuple[LayerCoins, ...])
 
 
 def _limits(
-    evidence: PairEvidence, relation: Relation, silent: tuple[LayerCoins, ...], *, independent: bool
+    evidence: PairEvidence, relation: Relation, silent: tuple[LayerEvidence, ...], bar: float
 ) -> tuple[str, ...]:
     limits = list(evidence.limits)
+    if bar != DEFAULT_BAR:
+        limits.append(f"Dependence was to be claimed from an e-value of 10^{bar:g} on, not from 10^{DEFAULT_BAR:g}.")
     if relation in ("derived", "shared-init"):
         limits.append(_SYMMETRIC if relation == "derived" else _SAME_DRAW)
         if relation == "derived":
@@ -174,6 +162,9 @@ def _limits(
         limits.append(f"Layers without a trace of the base: {names}.")
     if evidence.equal and relation == "derived":
         limits.append("Every value that was read is the same in both models.")
-    if independent:
-        limits.extend((_IDENTITY_ORDER, _UNSEEN))
+    at_chance = any(g.count.coins >= SILENT_COINS and g.log10_e < 0 for g in evidence.groups)
+    if at_chance or evidence.log10_e < bar:
+        limits.append(_IDENTITY_ORDER)
+    if evidence.log10_e < bar:
+        limits.append(_UNSEEN)
     return tuple(dict.fromkeys(limits))

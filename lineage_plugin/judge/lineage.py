@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from lineage_plugin.card import Declaration
+from lineage_plugin.evidence.evalue import log10_e_value
 from lineage_plugin.findings import Finding, finding
-from lineage_plugin.judge.types import Comparison, Verdict
+from lineage_plugin.judge.types import Comparison, LayerEvidence, Verdict
 from lineage_plugin.text import one_line
 
-__all__ = ["lineage_findings", "verdict_of"]
+__all__ = ["SILENT_COINS", "lineage_findings", "silent_layers", "verdict_of"]
 
 _KIND_OF_RELATION: Mapping[str, frozenset[str]] = {
     "finetune": frozenset({"finetune", "partial"}),
@@ -18,6 +19,10 @@ _KIND_OF_RELATION: Mapping[str, frozenset[str]] = {
     "adapter": frozenset({"adapter"}),
 }
 """Kinds that agree with each declared relation; a merge looks like a fine-tune of each of its parents."""
+
+SILENT_COINS = 24
+"""Coins that a layer, or a kind of unit, needs before its silence means anything."""
+_SILENT_COSINE = 0.05
 
 
 def lineage_findings(comparisons: Sequence[Comparison], declaration: Declaration) -> tuple[Finding, ...]:
@@ -32,7 +37,7 @@ def lineage_findings(comparisons: Sequence[Comparison], declaration: Declaration
     """
     found = []
     for comparison in comparisons:
-        file, line = _place(comparison, declaration)
+        file, line = _place(comparison, declaration, len(comparisons))
         base = one_line(comparison.base.id, 200)
         match comparison.relation:
             case "unrelated":
@@ -42,7 +47,7 @@ def lineage_findings(comparisons: Sequence[Comparison], declaration: Declaration
                         f"the weights do not support {base} as the base: {comparison.summary}",
                         file=file,
                         line=line,
-                        help="Correct base_model, or remove it if the model was trained from scratch.",
+                        help="Correct base_model, or remove it if the model was trained from scratch." if file else "",
                     )
                 )
             case "shared-init":
@@ -67,6 +72,28 @@ def lineage_findings(comparisons: Sequence[Comparison], declaration: Declaration
                 )
             case "derived":
                 found.extend(_relation_finding(comparison, declaration, file, base))
+                if comparison.kind == "partial":
+                    layers = ", ".join(one_line(row.suspect) for row in silent_layers(comparison.layers))
+                    found.append(
+                        finding(
+                            "LIN109",
+                            f"layers without a trace of {base}: {layers}",
+                            file=file,
+                            line=line,
+                            help="Say in the card which layers were replaced or trained anew.",
+                        )
+                    )
+                if comparison.direction.indication == "base-from-suspect":
+                    found.append(
+                        finding(
+                            "LIN103",
+                            f"{base} looks like the descendant, not the ancestor (an indication, not evidence)",
+                            level="note",
+                            file=file,
+                            line=line,
+                            help="Check dates and commit history: which of the two was there first?",
+                        )
+                    )
             case "inconclusive" if comparison.evidence.coins == 0 and not comparison.layers:
                 found.append(
                     finding(
@@ -97,19 +124,30 @@ def _relation_finding(
     )
 
 
-def _place(comparison: Comparison, declaration: Declaration) -> tuple[str | None, int | None]:
-    """Return where the base is declared: its own line when the card names it, else the line of base_model."""
+def _place(comparison: Comparison, declaration: Declaration, compared: int) -> tuple[str | None, int | None]:
+    """Return where the base is declared: its own line, or that of base_model when it can only be the one declared."""
     for claim in declaration.bases:
         if claim.id == comparison.base.id:
             return claim.file, claim.line
-    return declaration.file, declaration.line
+    if compared <= len(declaration.bases):
+        return declaration.file, declaration.line
+    return None, None
+
+
+def silent_layers(layers: Sequence[LayerEvidence]) -> tuple[LayerEvidence, ...]:
+    """Return the layers that show no trace of the base although they had the coins to show it."""
+    return tuple(
+        row
+        for row in layers
+        if row.coins >= SILENT_COINS and log10_e_value(row.heads, row.coins) < 0 and abs(row.cosine) < _SILENT_COSINE
+    )
 
 
 def verdict_of(findings: Sequence[Finding], comparisons: Sequence[Comparison]) -> Verdict:
     """Return ``fail`` for any error, else ``undecided`` when a base was not or could not be compared, else ``pass``."""
     if any(found.level == "error" for found in findings):
         return "fail"
-    unseen = any(found.code == "LIN202" for found in findings)
+    unseen = any(found.code == "LIN202" and found.level == "warning" for found in findings)
     if unseen or any(comparison.relation == "inconclusive" for comparison in comparisons):
         return "undecided"
     return "pass"

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 
 from lineage_plugin.checkpoint.types import Cost
-from lineage_plugin.judge.types import Comparison, Direction, Evidence, Report
+from lineage_plugin.judge.types import Comparison, Direction, Evidence, Report, Settings
 from lineage_plugin.text import one_line
 
 __all__ = [
@@ -104,7 +104,7 @@ def coins(evidence: Evidence) -> str:
     """Return the coins sentence: how many were tossed, how they fell and what that is worth."""
     if evidence.coins == 0:
         return "No coin was tossed."
-    fair = "each a fair coin if the models were independent"
+    fair = "each a fair coin if the models were independent (trained from different random starts)"
     if not evidence.exact:
         fair = "each a fair coin if the models were independent and the assumptions under Limits hold"
     heads = f"{count(evidence.heads)} came up heads"
@@ -177,11 +177,11 @@ def kept(comparison: Comparison) -> str:
         return ""
     if comparison.relation == "derived" and low is not None and high is not None and low > 1:
         interval = f"95% interval {low:.2f} to {high:.2f}; above 1, what the base learned was amplified"
-        return f"All of the base is still present, {estimate:.2f} times ({interval})."
+        return f"All of the base is still present in the weights compared, {estimate:.2f} times ({interval})."
     interval = f" (95% interval {bounds[0]} to {bounds[1]})" if bounds else ""
     if comparison.relation == "shared-init":
         return f"About {percent(estimate)} of the base's weights are shared{interval}, through the common start."
-    return f"About {percent(estimate)} of the base is still present{interval}."
+    return f"About {percent(estimate)} of the base is still present in the weights compared{interval}."
 
 
 def descent(comparison: Comparison) -> str:
@@ -274,13 +274,15 @@ def _share(cost: Cost) -> str:
     return f" ({share:.1f}%)" if share >= 0.1 else " (less than 0.1%)"
 
 
-def unread(comparison: Comparison) -> str:
+def unread(comparison: Comparison, settings: Settings) -> str:
     """Say what was not read; empty when everything was, or when nothing was compared."""
     total = comparison.suspect_cost + comparison.base_cost
     if comparison.evidence.coins == 0 or total.bytes_read >= total.bytes_total:
         return ""
     rest = size(total.bytes_total - total.bytes_read)
     what = "tensors that are not compared, such as embeddings, and any units outside the random sample"
+    if settings.exhaustive:
+        return f"{rest} were not read: tensors that are not compared, such as embeddings."
     return f"{rest} were not read: {what} (--exhaustive reads every unit)."
 
 

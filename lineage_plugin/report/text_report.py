@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.text import Text
 
 from lineage_plugin.findings import Finding
-from lineage_plugin.judge.types import Comparison, Declared, ModelSummary, Report
+from lineage_plugin.judge.types import Comparison, Declared, ModelSummary, Report, Settings
 from lineage_plugin.report import phrases
 from lineage_plugin.report.picture import picture
 from lineage_plugin.text import one_line
@@ -54,7 +54,7 @@ def render(report: Report, *, color: bool = False, width: int = 80, unicode: boo
     _subject(page, report)
     for comparison in report.comparisons:
         named = {base.partition("@")[0] for base in report.declared.bases} | set(report.declared.bases)
-        _comparison(page, comparison, declared=comparison.base.id in named)
+        _comparison(page, comparison, report.settings, declared=comparison.base.id in named)
     _findings(page, report)
     return page.text()
 
@@ -154,7 +154,7 @@ def _declared(declared: Declared) -> str:
     return f"declares {'base' if len(declared.bases) == 1 else 'bases'} {named}{more}{relation}{terms}{place}"
 
 
-def _comparison(page: _Page, comparison: Comparison, *, declared: bool) -> None:
+def _comparison(page: _Page, comparison: Comparison, settings: Settings, *, declared: bool) -> None:
     title = Text.assemble(("Declared base " if declared else "Base ", "bold"), _model(comparison.base))
     page.add(title, indent=4)
     label, found, consequence = phrases.relation(comparison, declared=declared)
@@ -170,7 +170,7 @@ def _comparison(page: _Page, comparison: Comparison, *, declared: bool) -> None:
     _layers(page, comparison)
     page.entry("Read", phrases.cost(comparison.suspect_cost, comparison.base_cost))
     limits = [one_line(limit, 400) for limit in comparison.limits]
-    limits.append(phrases.unread(comparison))
+    limits.append(phrases.unread(comparison, settings))
     if comparison.relation in ("unrelated", "inconclusive") and not any("istillation" in limit for limit in limits):
         limits.append(phrases.UNSEEN)
     _bullets(page, "Limits", limits)

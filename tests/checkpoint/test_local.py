@@ -322,7 +322,7 @@ FOLDERS: dict[str, tuple[dict[str, bytes | str], type[InputError], str]] = {
     "no weights": ({"README.md": "# hi", "config.json": "{}"}, UnreadableCheckpoint, "no weights"),
     "a PyTorch pickle": ({"pytorch_model.bin": b"PK\x03\x04"}, UnsafeCheckpoint, "safetensors"),
     "sharded pickles": ({"pytorch_model.bin.index.json": "{}"}, UnsafeCheckpoint, "pickles"),
-    "a .pt": ({"model.pt": b""}, UnsafeCheckpoint, "torch extra"),
+    "a .pt": ({"model.pt": b""}, UnsafeCheckpoint, "Convert them to safetensors"),
     "a .pth": ({"weights.pth": b""}, UnsafeCheckpoint, "pickles"),
     "a .ckpt": ({"v1.ckpt": b""}, UnsafeCheckpoint, "pickles"),
     "only training state": ({"training_args.bin": b"", "optimizer.pt": b""}, UnreadableCheckpoint, "no weights"),

@@ -45,7 +45,7 @@ def test_a_supported_base_is_no_finding() -> None:
         ("quantized", "finetune", ["LIN103"]),
         ("adapter", "finetune", ["LIN103"]),
         ("merge", "finetune", []),
-        ("finetune", "partial", []),
+        ("finetune", "partial", ["LIN109"]),
         ("quantized", "quantized", []),
     ],
 )

@@ -43,7 +43,10 @@ def test_an_e_value_is_never_overstated(log10_e: float) -> None:
 @pytest.mark.parametrize("log10_e", [459.8, 31.0, 9.0, 2.0, 0.5, 0.0, -0.5, -7.0])
 def test_a_coins_sentence_bounds_and_never_equates(log10_e: float) -> None:
     said = phrases.coins(Evidence(log10_e, 100, 60, True))
-    assert "fair coin if the models were independent; 60 came up heads (60.0%)" in said
+    assert (
+        "fair coin if the models were independent (trained from different random starts); 60 came up heads (60.0%)"
+        in said
+    )
     assert ("at most 1 in" in said) == (log10_e > 0)
     assert ("no evidence against independence" in said) == (log10_e <= 0)
     assert "p =" not in said
@@ -128,7 +131,9 @@ def test_bytes_read_twice_are_not_a_share_above_everything() -> None:
 
 def test_a_base_that_was_amplified_is_not_called_exactly_all() -> None:
     said = phrases.kept(samples.comparison(kept=Interval(1.04, 1.02, 1.06)))
-    assert said.startswith("All of the base is still present, 1.04 times (95% interval 1.02 to 1.06;")
+    assert said.startswith(
+        "All of the base is still present in the weights compared, 1.04 times (95% interval 1.02 to 1.06;"
+    )
     assert phrases.kept(samples.comparison(kept=Interval(0.995, 0.98, 1.01))) == (
-        "About 99.5% of the base is still present (95% interval 98.0% to 100.0%)."
+        "About 99.5% of the base is still present in the weights compared (95% interval 98.0% to 100.0%)."
     )

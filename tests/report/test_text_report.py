@@ -105,10 +105,11 @@ def test_a_pair_without_a_claim_does_not_pass_but_names_the_relation() -> None:
 
 def test_derived_is_explained() -> None:
     said = flat(samples.derived())
-    assert "1,536 comparisons, each a fair coin if the models were independent; 1,536 came up heads." in said
+    assert "1,536 comparisons, each a fair coin if the models were independent (trained from different random " in said
+    assert "starts); 1,536 came up heads." in said
     assert "with a chance of at most 1 in 10^459.8." in said
     assert "One descends from the other, or both from a third model. This is consistent with the declared base." in said
-    assert "About 98.1% of the base is still present (95% interval 97.9% to 98.3%)." in said
+    assert "About 98.1% of the base is still present in the weights compared (95% interval 97.9% to 98.3%)." in said
     assert "Row-energy slope 0.96 (95% interval 0.94 to 0.99)" in said
     assert "An indication, not evidence" in said
     assert "1.9 MB of 12.7 MB of weight files (14.6%)" in said
