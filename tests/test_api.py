@@ -108,6 +108,9 @@ def test_one_layer_replaced_is_partial_and_named(tmp_path: Path) -> None:
     comparison = compare(path, example("base")).comparisons[0]
     assert (comparison.relation, comparison.kind) == ("derived", "partial")
     assert any("without a trace of the base: 2." in limit for limit in comparison.limits)
+    report = check(path, bases=[example("base")])
+    assert codes(report) == ["LIN109"]
+    assert "consistent in part" in report.summary
 
 
 def test_a_float8_copy_is_quantized(tmp_path: Path) -> None:
@@ -192,6 +195,42 @@ def test_a_card_given_elsewhere(tmp_path: Path) -> None:
     assert report.findings[-1].file == str(card) or report.findings[0].file == str(card)
     with pytest.raises(UsageError, match="cannot be read"):
         check(example("honest"), bases=[example("base")], card=str(tmp_path / "none.md"))
+
+
+def test_a_base_given_instead_of_the_declared_one_is_named(tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(EXAMPLES / "base", copy)
+    report = check(example("honest"), bases=str(copy))  # one base needs no list
+    (note,) = [found for found in report.findings if found.code == "LIN202"]
+    assert (note.level, note.line) == ("note", 7)
+    assert "examples/base was not fetched" in note.message
+    assert report.verdict == "pass"
+
+
+def test_a_base_that_the_card_does_not_name_points_at_no_line() -> None:
+    report = check(example("honest"), bases=[example("base"), example("liar"), example("base")])
+    assert [c.relation for c in report.comparisons] == ["derived", "unrelated"]
+    (found,) = [found for found in report.findings if found.code == "LIN101"]
+    assert (found.file, found.line, found.help) == (None, None, "")
+
+
+def test_the_reverse_direction_is_not_called_a_base() -> None:
+    report = compare(example("base"), example("honest"))
+    assert report.comparisons[0].relation == "derived"
+    assert report.comparisons[0].direction.indication == "base-from-suspect"
+    assert "looks like its ancestor" in report.summary
+
+
+def test_a_budget_of_the_caller_is_no_fault_of_the_model() -> None:
+    with pytest.raises(lineage_plugin.BudgetExceeded):
+        check(example("honest"), bases=[example("base")], options=Options(budget=100))
+
+
+def test_other_weight_files_are_named(tmp_path: Path) -> None:
+    path = Path(altered(tmp_path, "two", lambda tensors: tensors))
+    shutil.copy(EXAMPLES / "liar" / "model.safetensors", path / "other.safetensors")
+    limits = compare(str(path), example("base")).comparisons[0].limits
+    assert any("not looked at: other.safetensors" in limit for limit in limits)
 
 
 def test_offline_names_what_was_not_looked_up() -> None:
