@@ -234,9 +234,21 @@ class _State:
 
 
 def _shares(parts: Sequence[Differences]) -> bool:
-    """Whether a group's shared energy stands out: a score that is standard normal when its units are independent."""
-    scores = [part.cross.sum() / np.sqrt((part.cross**2).sum()) for part in parts if part.cross.any()]
-    return bool(scores) and float(np.sum(scores)) / math.sqrt(len(scores)) > SHARED_SCORE
+    """Whether a group's shared energy stands out: a score that is standard normal when its units are independent.
+
+    A handful of pairs cannot reach any score: n equal terms give sqrt(n). For them most of what is possible is asked.
+    """
+    scores, most = [], []
+    for part in parts:
+        # Cosines, pair by pair: a few large pairs would outweigh all others in the energies.
+        scale = np.sqrt(part.suspect) * np.sqrt(part.base)
+        cosines = part.cross[scale > 0] / scale[scale > 0]
+        if cosines.any():
+            scores.append(float(cosines.sum() / np.sqrt((cosines**2).sum())))
+            most.append(math.sqrt(cosines.shape[0]))
+    if not scores:
+        return False
+    return sum(scores) / math.sqrt(len(scores)) > min(SHARED_SCORE, 0.75 * sum(most) / math.sqrt(len(most)))
 
 
 def _count(tosses: Iterable[Toss]) -> CoinCount:
