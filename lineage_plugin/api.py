@@ -18,7 +18,7 @@ from lineage_plugin.card import BaseClaim, Declaration, base_not_found, read_car
 from lineage_plugin.checkpoint import Checkpoint, Cost, open_checkpoint
 from lineage_plugin.errors import BudgetExceeded, HubDenied, HubNotFound, InputError, UsageError
 from lineage_plugin.evidence.gather import gather
-from lineage_plugin.findings import Finding, finding
+from lineage_plugin.findings import Finding, Level, finding
 from lineage_plugin.judge.assemble import compared, identical, summarise
 from lineage_plugin.judge.lineage import lineage_findings, verdict_of
 from lineage_plugin.judge.relation import is_decided
@@ -75,11 +75,22 @@ def check(
     comparisons: list[Comparison] = []
     if given:
         comparisons.extend(subject.against(open_checkpoint(base, options=options)) for base in given)
-        findings.extend(_not_fetched(claim, given) for claim in declaration.bases if claim.id not in given)
+        instead = ", ".join(one_line(base, 100) for base in given)
+        findings.extend(
+            _not_looked_at(
+                claim,
+                f"was not fetched; compared with {instead} instead",
+                "note",
+                "That this is a copy of the declared base is your word; without --base the Hub's is read.",
+            )
+            for claim in declaration.bases
+            if claim.id not in given
+        )
     else:
         for claim in declaration.bases:
             if options.offline:
-                findings.append(_not_looked_up(claim))
+                help_ = "Run without --offline, or say with --base where a copy of the base is."
+                findings.append(_not_looked_at(claim, "was not looked up: offline mode", "warning", help_))
                 continue
             try:
                 comparisons.append(subject.against(_open_claim(claim, options)))
@@ -88,7 +99,6 @@ def check(
             except InputError as error:
                 findings.append(finding(error.code, _message(error), file=claim.file, line=claim.line))
     findings.extend(lineage_findings(comparisons, declaration))
-    findings.extend(subject.findings)
     return _report(subject.summary(), declaration, comparisons, findings, suspect.cost(), options)
 
 
@@ -111,7 +121,7 @@ def compare(suspect: str, base: str, *, options: Options | None = None, progress
     """
     options = options or Options()
     opened = open_checkpoint(suspect, options=options)
-    subject = _Subject(opened, options, progress, strict=True)
+    subject = _Subject(opened, options, progress)
     comparison = subject.against(open_checkpoint(base, options=options))
     findings = [f for f in lineage_findings([comparison], Declaration()) if f.code == "LIN304"]
     return _report(subject.summary(), Declaration(), [comparison], findings, opened.cost(), options)
@@ -137,10 +147,8 @@ def lint(card_or_model: str, *, options: Options | None = None) -> Report:
         path = path / "README.md"
     elif not path.is_file():
         raise UsageError(f"{one_line(card_or_model, 200)}: no such file or folder; lint reads cards on this machine")
-    text = _read_card_file(str(path)) if path.is_file() else None
-    adapter = folder / "adapter_config.json"
-    adapter_text = _read_card_file(str(adapter)) if adapter.is_file() else None
-    declaration, findings = read_card(text, file=path.name, adapter_config=adapter_text)
+    adapter = _text_if_there(folder / "adapter_config.json")
+    declaration, findings = read_card(_text_if_there(path), file=path.name, adapter_config=adapter)
     summary = ModelSummary(card_or_model, None, None, None, None)
     return _report(summary, declaration, [], findings, Cost(), options)
 
@@ -152,13 +160,11 @@ class _Subject:
     checkpoint: Checkpoint
     options: Options
     progress: Progress | None
-    strict: bool = False
 
     def __post_init__(self) -> None:
         self._anatomy: Anatomy | None = None
         # Opening counts for the first base; each further base is charged what was read for it.
         self._charged = Cost()
-        self.findings: list[Finding] = []
 
     def summary(self) -> ModelSummary:
         return summarise(self.checkpoint, self._anatomy, digests=self.options.exhaustive)
@@ -184,14 +190,7 @@ class _Subject:
     def _costs(self, base: Checkpoint) -> tuple[Cost, Cost]:
         now, before = self.checkpoint.cost(), self._charged
         self._charged = now
-        spent = Cost(
-            now.bytes_read - before.bytes_read,
-            now.tensor_bytes - before.tensor_bytes,
-            now.bytes_total,
-            now.requests - before.requests,
-            now.seconds - before.seconds,
-        )
-        return spent, base.cost()
+        return now.since(before), base.cost()
 
 
 def _ignored_files(suspect: Checkpoint) -> str:
@@ -223,27 +222,9 @@ def _open_claim(claim: BaseClaim, options: Options) -> Checkpoint:
     return open_hub(claim.id, claim.revision, token=options.token, endpoint=options.endpoint, budget=options.budget)
 
 
-def _not_fetched(claim: BaseClaim, given: Sequence[str]) -> Finding:
-    instead = ", ".join(one_line(base, 100) for base in given)
-    return finding(
-        "LIN202",
-        f"declared base {one_line(claim.id, 200)} was not fetched; compared with {instead} instead",
-        level="note",
-        file=claim.file,
-        line=claim.line,
-        help="That this is a copy of the declared base is your word; without --base the Hub's is read.",
-    )
-
-
-def _not_looked_up(claim: BaseClaim) -> Finding:
-    return finding(
-        "LIN202",
-        f"declared base {one_line(claim.id, 200)} was not looked up: offline mode",
-        level="warning",
-        file=claim.file,
-        line=claim.line,
-        help="Run without --offline, or say with --base where a copy of the base is.",
-    )
+def _not_looked_at(claim: BaseClaim, what: str, level: Level, help: str) -> Finding:
+    message = f"declared base {one_line(claim.id, 200)} {what}"
+    return finding("LIN202", message, level=level, file=claim.file, line=claim.line, help=help)
 
 
 def _read_card_file(path: str) -> str:
@@ -254,15 +235,17 @@ def _read_card_file(path: str) -> str:
         raise UsageError(f"{one_line(path, 200)}: the card cannot be read ({error.strerror})") from None
 
 
+def _text_if_there(path: Path) -> str | None:
+    return _read_card_file(str(path)) if path.is_file() else None
+
+
 def _message(error: InputError) -> str:
     return f"{one_line(error.where, 200)}: {error.problem}"
 
 
 def _without_weights(model: str, card: str | None, error: InputError, options: Options) -> Report:
     """Return the report on a model whose weights cannot be read: the card's findings, and why."""
-    folder = Path(model)
-    path = Path(card) if card is not None else folder / "README.md"
-    text = _read_card_file(str(path)) if path.is_file() else None
+    text = _text_if_there(Path(card) if card is not None else Path(model) / "README.md")
     declaration, findings = read_card(text, file=card or "README.md")
     unreadable = finding(error.code, error.problem, file=error.where, help=error.remedy)
     summary = ModelSummary(model, None, None, None, None)

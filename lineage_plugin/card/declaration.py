@@ -10,8 +10,8 @@ and ``adapter_config.json`` names the model that an adapter was trained on (``ba
 The adapter's claim stands in where the card names no base, and its revision pins a base that both name.
 
 ``base_model_revision`` is a key of this tool. The Hub's own metadata has no place for the base's revision; it keeps
-unknown keys as they are, so the key does no harm there. ``base_model: owner/name@revision`` is read too, but the Hub
-does not take that for an id and leaves the model out of its tree.
+unknown keys as they are, so the key does no harm there. ``base_model: owner/name@revision`` is read too, but
+huggingface_hub does not take that for an id.
 """
 
 from __future__ import annotations

@@ -112,6 +112,16 @@ class Cost:
             self.seconds + other.seconds,
         )
 
+    def since(self, before: Cost) -> Cost:
+        """Return what was spent after an earlier reading of the same counters; the total size stays."""
+        return Cost(
+            self.bytes_read - before.bytes_read,
+            self.tensor_bytes - before.tensor_bytes,
+            self.bytes_total,
+            self.requests - before.requests,
+            self.seconds - before.seconds,
+        )
+
 
 class Checkpoint(Protocol):
     """An opened model: named tensors with lazy rows, and the small files beside them."""

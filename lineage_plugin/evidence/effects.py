@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from lineage_plugin.evidence.sample import Sample
 
-__all__ = ["Differences", "MatrixEffect", "differences", "ratio_interval"]
+__all__ = ["Differences", "MatrixEffect", "cosine", "differences", "ratio_interval"]
 
 FloatArray = NDArray[np.float32]
 Float64Array = NDArray[np.float64]
@@ -38,8 +38,6 @@ class Differences:
     """Second moments of the pair differences of one matrix.
 
     Attributes:
-        name: Kind of group.
-        role: Field name of the matrix.
         suspect_layer: Layer in the suspect.
         base_layer: Layer in the base.
         cross: ``[pairs]`` products ``<a, b>``.
@@ -47,8 +45,6 @@ class Differences:
         base: ``[pairs]`` energies ``<b, b>``.
     """
 
-    name: str
-    role: str
     suspect_layer: int
     base_layer: int
     cross: Float64Array
@@ -69,7 +65,7 @@ def differences(sample: Sample) -> list[Differences]:
     """Return the pair differences of each matrix of a sample, leaving out values that are not finite."""
     probe = sample.probe
     result = []
-    for role, a, b, is_odd in zip(sample.roles, sample.suspect, sample.base, sample.odd, strict=True):
+    for a, b, is_odd in zip(sample.suspect, sample.base, sample.odd, strict=True):
         if sample.pairs.shape[0]:
             i, j = sample.pairs[:, 0], sample.pairs[:, 1]
             left, right = a[i].astype(np.float64) - a[j], b[i].astype(np.float64) - b[j]
@@ -82,11 +78,7 @@ def differences(sample: Sample) -> list[Differences]:
             own = np.einsum("pd,pd->p", left, left)
             other = np.einsum("pd,pd->p", right, right)
         usable = np.isfinite(cross) & np.isfinite(own) & np.isfinite(other)
-        result.append(
-            Differences(
-                probe.base.name, role, probe.suspect.layer, probe.base.layer, cross[usable], own[usable], other[usable]
-            )
-        )
+        result.append(Differences(probe.suspect.layer, probe.base.layer, cross[usable], own[usable], other[usable]))
     return result
 
 

@@ -129,6 +129,7 @@ def gather(
     # Many small products and decompositions: BLAS threads only wait for each other, the longer the busier the machine.
     with threadpool_limits(limits=1):
         state = _State(exact, len({pair.base.layer for pair in pairs}))
+        evidence: PairEvidence | None = None
         for step in plan:
             spent = max(suspect.cost().tensor_bytes, base.cost().tensor_bytes)
             if state.complete and budget is not None and spent >= budget:
@@ -141,10 +142,14 @@ def gather(
                 break
             if progress is not None:
                 progress("reading layers", len(state.covered), state.layers)
-            if step.may_stop and decided(state.evidence(options)):
+            evidence = state.evidence(options) if step.may_stop else None
+            if evidence is not None and decided(evidence):
                 state.stopped = "the others had decided the answer"
                 break
-        return replace(state.finish(options, anatomies[1]), mismatch=mismatch, limits=limits + state.limits())
+        found = evidence if evidence is not None else state.evidence(options)
+    cut_short = state.stopped == BUDGET_ENDED
+    found = found if exact else _named(found, anatomies[1])
+    return replace(found, cut_short=cut_short, mismatch=mismatch, limits=limits + state.limits())
 
 
 def _default_budget(suspect: Checkpoint, base: Checkpoint, options: Options) -> int | None:
@@ -209,14 +214,6 @@ class _State:
             direction=indicate_direction(self._parts, found.kept.estimate, found.reverse.estimate),
         )
 
-    def finish(self, options: Options, base: Anatomy) -> PairEvidence:
-        found = replace(self.evidence(options), cut_short=self.stopped == BUDGET_ENDED)
-        if found.exact:
-            return found
-        names = {str(group.layer): group.vectors[0].tensor for group in base.groups}
-        named = (replace(row, suspect=names[row.suspect], base=names[row.base]) for row in found.layers)
-        return replace(found, layers=tuple(named))
-
     def limits(self) -> tuple[str, ...]:
         said = []
         unread = self.layers - len(self.covered)
@@ -231,6 +228,13 @@ class _State:
                 f"The suspect's units are sorted ({name}); they are not exchangeable, so only signs were tossed."
             )
         return tuple(said)
+
+
+def _named(found: PairEvidence, base: Anatomy) -> PairEvidence:
+    """Call the rows of an unknown graph by their tensors, since it has no layers."""
+    names = {str(group.layer): group.vectors[0].tensor for group in base.groups}
+    rows = (replace(row, suspect=names[row.suspect], base=names[row.base]) for row in found.layers)
+    return replace(found, layers=tuple(rows))
 
 
 def _shares(parts: Sequence[Differences]) -> bool:

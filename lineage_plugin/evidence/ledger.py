@@ -48,14 +48,12 @@ class Toss:
         layer: Layer of the first group of the class, in the base.
         kind: ``swap`` or ``sign``.
         count: Coins and heads.
-        merged: Number of groups whose statistics were added before tossing.
     """
 
     name: str
     layer: int
     kind: str
     count: CoinCount
-    merged: int = 1
 
 
 class Ledger:
@@ -118,11 +116,11 @@ class Ledger:
         if first.pairs.shape[0]:
             swap = np.sum([swap_statistics(s.suspect, s.base, s.odd, s.pairs) for s in copies], axis=0)
             swap[clone[first.pairs].any(axis=1)] = 0.0
-            self._tosses.append(Toss(group.name, group.layer, "swap", _count(swap), len(copies)))
+            self._tosses.append(Toss(group.name, group.layer, "swap", _count(swap)))
         if any(first.odd):
             sign = np.sum([sign_statistics(s.suspect, s.base, s.odd) for s in copies], axis=0)
             sign[clone] = 0.0
-            self._tosses.append(Toss(group.name, group.layer, "sign", _count(sign), len(copies)))
+            self._tosses.append(Toss(group.name, group.layer, "sign", _count(sign)))
 
     @property
     def sorted_kinds(self) -> frozenset[str]:

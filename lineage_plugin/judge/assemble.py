@@ -153,10 +153,10 @@ def _limits(
     limits = list(evidence.limits)
     if bar != DEFAULT_BAR:
         limits.append(f"Dependence was to be claimed from an e-value of 10^{bar:g} on, not from 10^{DEFAULT_BAR:g}.")
+    if relation == "derived":
+        limits.append(_SYMMETRIC)
     if relation in ("derived", "shared-init"):
-        limits.append(_SYMMETRIC if relation == "derived" else _SAME_DRAW)
-        if relation == "derived":
-            limits.append(_SAME_DRAW)
+        limits.append(_SAME_DRAW)
     if silent:
         names = ", ".join(row.base for row in silent)
         limits.append(f"Layers without a trace of the base: {names}.")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 from lineage_plugin.card import Declaration
 from lineage_plugin.evidence.evalue import log10_e_value
@@ -35,93 +36,73 @@ def lineage_findings(comparisons: Sequence[Comparison], declaration: Declaration
     Returns:
         The findings, in the order of the comparisons.
     """
-    found = []
+    found: list[Finding] = []
     for comparison in comparisons:
         file, line = _place(comparison, declaration, len(comparisons))
-        base = one_line(comparison.base.id, 200)
-        match comparison.relation:
-            case "unrelated":
-                found.append(
-                    finding(
-                        "LIN101",
-                        f"the weights do not support {base} as the base: {comparison.summary}",
-                        file=file,
-                        line=line,
-                        help="Correct base_model, or remove it if the model was trained from scratch." if file else "",
-                    )
-                )
-            case "shared-init":
-                found.append(
-                    finding(
-                        "LIN107",
-                        f"shares a common start with {base}, but not what {base} learned",
-                        file=file,
-                        line=line,
-                        help="Two runs from the same initial weights are siblings; neither is the base of the other.",
-                    )
-                )
-            case "identical":
-                found.append(
-                    finding(
-                        "LIN104",
-                        f"the weight files are identical to those of {base}",
-                        file=file,
-                        line=line,
-                        help="If this is a copy, say so in the card, or link to the original instead.",
-                    )
-                )
-            case "derived":
-                found.extend(_relation_finding(comparison, declaration, file, base))
-                if comparison.kind == "partial":
-                    layers = ", ".join(one_line(row.suspect) for row in silent_layers(comparison.layers))
-                    found.append(
-                        finding(
-                            "LIN109",
-                            f"layers without a trace of {base}: {layers}",
-                            file=file,
-                            line=line,
-                            help="Say in the card which layers were replaced or trained anew.",
-                        )
-                    )
-                if comparison.direction.indication == "base-from-suspect":
-                    found.append(
-                        finding(
-                            "LIN103",
-                            f"{base} looks like the descendant, not the ancestor (an indication, not evidence)",
-                            level="note",
-                            file=file,
-                            line=line,
-                            help="Check dates and commit history: which of the two was there first?",
-                        )
-                    )
-            case "inconclusive" if comparison.evidence.coins == 0 and not comparison.layers:
-                found.append(
-                    finding(
-                        "LIN304",
-                        f"nothing could be compared with {base}: {comparison.summary}",
-                        file=file,
-                        line=line,
-                        help="The declared base is neither confirmed nor refuted.",
-                    )
-                )
+        found.extend(
+            _findings(comparison, declaration, partial(finding, file=file, line=line), declared=file is not None)
+        )
     return tuple(found)
 
 
-def _relation_finding(
-    comparison: Comparison, declaration: Declaration, file: str | None, base: str
-) -> tuple[Finding, ...]:
-    declared = declaration.effective_relation
-    if declared is None or comparison.kind is None or comparison.kind in _KIND_OF_RELATION[declared]:
-        return ()
-    return (
-        finding(
+def _findings(
+    comparison: Comparison, declaration: Declaration, here: Callable[..., Finding], *, declared: bool
+) -> Iterator[Finding]:
+    base = one_line(comparison.base.id, 200)
+    match comparison.relation:
+        case "unrelated":
+            yield here(
+                "LIN101",
+                f"the weights do not support {base} as the base: {comparison.summary}",
+                help="Correct base_model, or remove it if the model was trained from scratch." if declared else "",
+            )
+        case "shared-init":
+            yield here(
+                "LIN107",
+                f"shares a common start with {base}, but not what {base} learned",
+                help="Two runs from the same initial weights are siblings; neither is the base of the other.",
+            )
+        case "identical":
+            yield here(
+                "LIN104",
+                f"the weight files are identical to those of {base}",
+                help="If this is a copy, say so in the card, or link to the original instead.",
+            )
+        case "derived":
+            yield from _of_descent(comparison, declaration, here, base)
+        case "inconclusive" if comparison.evidence.coins == 0 and not comparison.layers:
+            yield here(
+                "LIN304",
+                f"nothing could be compared with {base}: {comparison.summary}",
+                help="The declared base is neither confirmed nor refuted.",
+            )
+
+
+def _of_descent(
+    comparison: Comparison, declaration: Declaration, here: Callable[..., Finding], base: str
+) -> Iterator[Finding]:
+    declared, kind = declaration.effective_relation, comparison.kind
+    if declared is not None and kind is not None and kind not in _KIND_OF_RELATION[declared]:
+        yield here(
             "LIN103",
-            f"declared as {declared} of {base}, but the weights are those of a {comparison.kind}",
-            file=file,
+            f"declared as {declared} of {base}, but the weights are those of a {kind}",
             line=declaration.relation_line or declaration.line,
-            help=f"Set base_model_relation to {comparison.kind if comparison.kind == 'quantized' else 'finetune'}.",
-        ),
-    )
+            help=f"Set base_model_relation to {kind if kind == 'quantized' else 'finetune'}.",
+        )
+    if kind == "partial":
+        layers = ", ".join(one_line(row.suspect) for row in silent_layers(comparison.layers))
+        yield here(
+            "LIN109",
+            f"layers without a trace of {base}: {layers}",
+            help="Say in the card which layers were replaced or trained anew.",
+        )
+    if comparison.direction.indication == "base-from-suspect":
+        yield here(
+            "LIN103",
+            f"{base} looks like the descendant, not the ancestor (an indication, not evidence)",
+            level="note",
+            help="Check dates and commit history: which of the two was there first?",
+        )
 
 
 def _place(comparison: Comparison, declaration: Declaration, compared: int) -> tuple[str | None, int | None]:

@@ -18,6 +18,7 @@ __all__ = [
     "DESCENT_SLOPE",
     "FLAT_SLOPE",
     "FULL_SLOPE",
+    "PLAUSIBLE_SLOPE",
     "RULED_OUT",
     "SILENT",
     "WHOLE_CONTRAST",

@@ -8,6 +8,7 @@ from typing import Literal
 
 from lineage_plugin.checkpoint.types import Cost
 from lineage_plugin.findings import Finding
+from lineage_plugin.options import DEFAULT_BAR
 
 __all__ = [
     "Comparison",
@@ -46,7 +47,7 @@ UNKNOWN = Interval(None, None, None)
 class Settings:
     """What the answer depends on besides the models; with it a run can be repeated to the digit."""
 
-    bar: float = 9.0
+    bar: float = DEFAULT_BAR
     seed: int = 0
     exhaustive: bool = False
     budget: int | None = None

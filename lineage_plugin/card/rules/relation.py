@@ -34,7 +34,7 @@ _MEANT: Final = {
 def unknown_relation(card: Card) -> Iterator[Finding]:
     """Report a ``base_model_relation`` that the Hub does not know.
 
-    Why: the Hub drops unknown values without a word and infers a relation from the files. The values are
+    Why: nothing validates the value when the card is saved, and other tools look for the four known ones. They are
     case-sensitive.
 
     Example::
