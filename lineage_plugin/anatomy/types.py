@@ -7,12 +7,14 @@ model's function unchanged; that is all the coins need to know about an architec
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Anatomy", "UnitGroup", "Vectors"]
+__all__ = ["Anatomy", "Gain", "Stream", "UnitGroup", "Vectors"]
 
 IntArray = NDArray[np.int64]
 
@@ -78,6 +80,54 @@ class UnitGroup:
         return (self.name, self.layer, self.part)
 
 
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """The gain vector of a normalisation.
+
+    Attributes:
+        tensor: Name of the tensor, one element per channel of the residual stream.
+        plus_one: Whether the layer multiplies by one plus the stored value (Gemma).
+    """
+
+    tensor: str
+    plus_one: bool = False
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Stream:
+    """The residual stream: the channels that all layers read and write.
+
+    Its channels have no names either: exchanging two of them in every tensor at once leaves the function unchanged
+    (and flipping one's sign, where the normalisation has no mean). One group a model, so it is described apart.
+
+    Attributes:
+        width: Number of channels.
+        embedding: Tensor of token embeddings, ``[tokens, width]``.
+        unembedding: Tensor of the output projection, ``[tokens, width]``; None when it is tied or not stored.
+        norm: ``rms`` (signs are free, rotations possible once gains are folded) or ``layer`` (mean subtracted: no sign
+            is free).
+        swap: Whether channels are exchangeable: nothing fixed, such as sinusoidal positions, is added to the stream.
+        reads: For the key of each unit group, the gain that multiplies the stream before the group's incoming vectors
+            read it; missing when the norm stands elsewhere or has no gain.
+        writes: For the key of each unit group, the gain applied to what its outgoing vectors write (post-norms).
+        final: Gain before the output projection.
+    """
+
+    width: int
+    embedding: str
+    unembedding: str | None
+    norm: Literal["rms", "layer"]
+    swap: bool
+    reads: Mapping[tuple[str, int, int], Gain]
+    writes: Mapping[tuple[str, int, int], Gain]
+    final: Gain | None
+
+    @property
+    def flip(self) -> bool:
+        """Whether a channel's sign may be flipped."""
+        return self.swap and self.norm == "rms"
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Anatomy:
     """The exchangeable units of a checkpoint.
@@ -90,6 +140,8 @@ class Anatomy:
         width: Size of the residual stream; 0 when there is none or it is not known.
         groups: The unit groups, by layer.
         limits: Plain sentences about what was assumed or left out.
+        stream: The residual stream, where its tensors are known beyond doubt.
+        part: Prefix of the tensors looked at, when others of the checkpoint were left aside (composites); else "".
     """
 
     family: str
@@ -98,3 +150,5 @@ class Anatomy:
     width: int
     groups: tuple[UnitGroup, ...]
     limits: tuple[str, ...] = field(default=())
+    stream: Stream | None = None
+    part: str = ""
