@@ -21,7 +21,7 @@ from lineage_plugin.anatomy import analyse
 from lineage_plugin.checkpoint import Checkpoint, open_checkpoint
 from lineage_plugin.evidence.evalue import log10_e_value
 from lineage_plugin.evidence.ledger import Ledger
-from lineage_plugin.evidence.match import match_groups
+from lineage_plugin.evidence.pairing import match_groups
 from lineage_plugin.evidence.plan import plan_rounds
 from lineage_plugin.evidence.sample import Sample, read_probes
 from lineage_plugin.options import Options

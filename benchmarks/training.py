@@ -23,7 +23,7 @@ import math
 import sysconfig
 import time
 import tokenize
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -33,7 +33,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-__all__ = ["MASK", "Recipe", "Result", "evaluate", "text", "train", "unigram_loss"]
+__all__ = ["MASK", "ByteArray", "Encoder", "Recipe", "Result", "evaluate", "text", "train", "unigram_loss"]
 
 MASK = 256
 """Token id that hides a byte from a masked language model."""
@@ -44,6 +44,7 @@ HELD_OUT = 20
 MASKED_SHARE = 0.15
 
 ByteArray = NDArray[np.uint8]
+Encoder = Callable[[ByteArray], NDArray[np.int64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,7 @@ def unigram_loss(part: str) -> float:
     return float(-np.log(counts / counts.sum())[held].mean())
 
 
-def _windows(data: ByteArray, recipe: Recipe, generator: np.random.Generator) -> torch.Tensor:
+def _windows(data: ByteArray | NDArray[np.int64], recipe: Recipe, generator: np.random.Generator) -> torch.Tensor:
     """One batch of windows at random places, ``[batch, length]``."""
     start = generator.integers(0, len(data) - recipe.length, size=recipe.batch)
     return torch.from_numpy(data[start[:, None] + np.arange(recipe.length)].astype(np.int64))
@@ -198,18 +199,21 @@ def _optimizers(model: Any, recipe: Recipe) -> list[torch.optim.Optimizer]:
     raise ValueError(f"unknown optimizer {recipe.optimizer!r}")
 
 
-def train(model: Any, recipe: Recipe) -> Result:
+def train(model: Any, recipe: Recipe, encode: Encoder | None = None) -> Result:
     """Train a model in place.
 
     Args:
         model: A transformers model for (masked) language modelling, float32.
         recipe: How.
+        encode: From bytes to the model's tokens, for a model that does not read bytes.
 
     Returns:
         What was reached. The same model, recipe and text give the same weights on the same machine.
     """
     masked = "MaskedLM" in type(model).__name__
-    data = _split(recipe.data)[0]
+    data: ByteArray | NDArray[np.int64] = _split(recipe.data)[0]
+    if encode is not None:
+        data = encode(data)
     generator = np.random.default_rng([recipe.order, len(recipe.data)])
     torch.manual_seed(recipe.order)  # for dropout
     optimizers = _optimizers(model, recipe)
@@ -230,24 +234,27 @@ def train(model: Any, recipe: Recipe) -> Result:
             optimizer.step()
             optimizer.zero_grad()
     seconds = time.perf_counter() - started
-    return Result(evaluate(model, recipe.data), unigram_loss(recipe.data), seconds)
+    return Result(evaluate(model, recipe.data, encode=encode), unigram_loss(recipe.data), seconds)
 
 
 @torch.no_grad()
-def evaluate(model: Any, part: str, batches: int = 16) -> float:
+def evaluate(model: Any, part: str, batches: int = 16, encode: Encoder | None = None) -> float:
     """Loss on held-out text.
 
     Args:
         model: The model; left in evaluation mode.
         part: Part of the text.
-        batches: Number of batches of 16 windows of 96 bytes.
+        batches: Number of batches of 16 windows of 96 tokens.
+        encode: From bytes to the model's tokens; None where these are bytes.
 
     Returns:
-        Nats per (masked) byte.
+        Nats per (masked) token.
     """
     masked = "MaskedLM" in type(model).__name__
     model.eval()
-    data = _split(part)[1]
+    data: ByteArray | NDArray[np.int64] = _split(part)[1]
+    if encode is not None:
+        data = encode(data)
     generator = np.random.default_rng(0)
     recipe = Recipe(part, 0, 0)
     losses = [float(_loss(model, _windows(data, recipe, generator), generator, masked)) for _ in range(batches)]

@@ -13,17 +13,19 @@ from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 
-from lineage_plugin.anatomy import Anatomy, analyse
+from lineage_plugin.anatomy import Anatomy
 from lineage_plugin.card import BaseClaim, Declaration, base_not_found, read_card
 from lineage_plugin.checkpoint import Checkpoint, Cost, open_checkpoint
 from lineage_plugin.errors import BudgetExceeded, HubDenied, HubNotFound, InputError, UsageError
 from lineage_plugin.evidence.gather import gather
+from lineage_plugin.evidence.models import models_of
 from lineage_plugin.findings import Finding, Level, finding
 from lineage_plugin.judge.assemble import compared, identical, summarise
 from lineage_plugin.judge.lineage import lineage_findings, verdict_of
 from lineage_plugin.judge.relation import is_decided
 from lineage_plugin.judge.types import Comparison, Declared, ModelSummary, Report, Settings
 from lineage_plugin.options import Options, Progress
+from lineage_plugin.relatives import weigh_relatives
 from lineage_plugin.text import one_line
 
 __all__ = ["check", "compare", "lint"]
@@ -37,6 +39,8 @@ def check(
     *,
     bases: Sequence[str] = (),
     card: str | None = None,
+    candidates: Sequence[str] = (),
+    ancestor: str | None = None,
     options: Options | None = None,
     progress: Progress | None = None,
 ) -> Report:
@@ -46,6 +50,8 @@ def check(
         model: Local folder or file, or ``owner/name[@revision]``.
         bases: Where the bases are, instead of what the card declares: paths or ids. None: as declared.
         card: A card elsewhere than in the model.
+        candidates: Further members of the family: is one of them a closer parent than the declared base?
+        ancestor: The model that all parents of a merge, or all candidates, descend from. None: as their cards say.
         options: Choices of the run.
         progress: Called while reading.
 
@@ -73,8 +79,15 @@ def check(
     findings = list(card_findings)
     subject = _Subject(suspect, options, progress)
     comparisons: list[Comparison] = []
+    opened: list[Checkpoint] = []
+
+    def compare_with(base: Checkpoint) -> None:
+        comparisons.append(subject.against(base))
+        opened.append(base)
+
     if given:
-        comparisons.extend(subject.against(open_checkpoint(base, options=options)) for base in given)
+        for base in given:
+            compare_with(open_checkpoint(base, options=options))
         instead = ", ".join(one_line(base, 100) for base in given)
         findings.extend(
             _not_looked_at(
@@ -93,13 +106,26 @@ def check(
                 findings.append(_not_looked_at(claim, "was not looked up: offline mode", "warning", help_))
                 continue
             try:
-                comparisons.append(subject.against(_open_claim(claim, options)))
+                compare_with(_open_claim(claim, options))
             except (HubNotFound, HubDenied) as error:
                 findings.append(base_not_found(claim, error.problem))
             except InputError as error:
                 findings.append(finding(error.code, _message(error), file=claim.file, line=claim.line))
-    findings.extend(lineage_findings(comparisons, declaration))
-    return _report(subject.summary(), declaration, comparisons, findings, suspect.cost(), options)
+    relatives = weigh_relatives(
+        suspect, opened, comparisons, declaration, options, candidates=candidates, ancestor=ancestor
+    )
+    findings.extend(_without_doubles(lineage_findings(relatives.comparisons, declaration), relatives.findings))
+    report = _report(
+        subject.summary(), declaration, relatives.comparisons, findings, suspect.cost() + relatives.cost, options
+    )
+    return replace(report, merge=relatives.merge, closest=relatives.closest)
+
+
+def _without_doubles(lineage: Sequence[Finding], relatives: Sequence[Finding]) -> list[Finding]:
+    """Say of a merge parent without trace that it has none, and not once more that the weights do not support it."""
+    lines = {(found.file, found.line) for found in relatives if found.code == "LIN106" and found.line is not None}
+    kept = [found for found in lineage if not (found.code == "LIN101" and (found.file, found.line) in lines)]
+    return [*kept, *relatives]
 
 
 def compare(suspect: str, base: str, *, options: Options | None = None, progress: Progress | None = None) -> Report:
@@ -173,19 +199,17 @@ class _Subject:
         suspect, options = self.checkpoint, self.options
         if _same_digests(suspect, base, compute=False):
             return identical(summarise(base, None), self._costs(base))
-        if self._anatomy is None:
-            self._anatomy = analyse(suspect.tensors, suspect.config)
-        anatomy = analyse(base.tensors, base.config)
-        evidence = gather(
-            suspect, base, (self._anatomy, anatomy), options, partial(is_decided, bar=options.bar), self.progress
-        )
+        models = models_of(suspect, base)
+        self._anatomy = self._anatomy or models.suspect_anatomy
+        evidence = gather(models, options, partial(is_decided, bar=options.bar), self.progress)
         # Digests of local files cost reading them whole, so they are taken only where the sample leaves no difference.
         if evidence.equal and _same_digests(suspect, base, compute=True):
-            return identical(summarise(base, anatomy), self._costs(base))
+            return identical(summarise(base, models.base_anatomy), self._costs(base))
         ignored = _ignored_files(suspect)
         if ignored:
             evidence = replace(evidence, limits=(*evidence.limits, ignored))
-        return compared(evidence, options.bar, summarise(base, anatomy), (suspect, base), self._costs(base))
+        found = compared(evidence, options.bar, summarise(base, models.base_anatomy), self._costs(base))
+        return replace(found, part=models.suspect_anatomy.part)
 
     def _costs(self, base: Checkpoint) -> tuple[Cost, Cost]:
         now, before = self.checkpoint.cost(), self._charged

@@ -95,7 +95,15 @@ def _run(argv: Sequence[str]) -> int:
 def _check(args: argparse.Namespace, options: Options, progress: Progress | None) -> Report:
     from lineage_plugin import api
 
-    return api.check(args.model, bases=tuple(args.base), card=args.card, options=options, progress=progress)
+    return api.check(
+        args.model,
+        bases=tuple(args.base),
+        card=args.card,
+        candidates=tuple(args.candidate),
+        ancestor=args.ancestor,
+        options=options,
+        progress=progress,
+    )
 
 
 def _compare(args: argparse.Namespace, options: Options, progress: Progress | None) -> Report:
@@ -137,6 +145,18 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         help="test against this base instead of the declared ones; may be repeated",
+    )
+    check.add_argument(
+        "--candidate",
+        metavar="MODEL",
+        action="append",
+        default=[],
+        help="another member of the family: is it a closer parent than the declared base? may be repeated",
+    )
+    check.add_argument(
+        "--ancestor",
+        metavar="MODEL",
+        help="the model that the parents of a merge, or all candidates, descend from (default: as their cards say)",
     )
     check.add_argument("--card", metavar="FILE", help="read this model card instead of the model's README.md")
 

@@ -12,8 +12,31 @@ Only symmetries of the function that the network computes are used, and only whe
 certain is left out, and said.
 """
 
-from lineage_plugin.anatomy.analyse import analyse
-from lineage_plugin.anatomy.compare import comparable, structure_mismatch
-from lineage_plugin.anatomy.types import Anatomy, UnitGroup, Vectors
+from lineage_plugin.anatomy.analyse import analyse, families_of, parts_of
+from lineage_plugin.anatomy.compare import (
+    comparable,
+    expert_slice,
+    natural_units,
+    shared_roles,
+    structure_mismatch,
+)
+from lineage_plugin.anatomy.stream import READS, WRITES
+from lineage_plugin.anatomy.types import Anatomy, Gain, Stream, UnitGroup, Vectors
 
-__all__ = ["Anatomy", "UnitGroup", "Vectors", "analyse", "comparable", "structure_mismatch"]
+__all__ = [
+    "READS",
+    "WRITES",
+    "Anatomy",
+    "Gain",
+    "Stream",
+    "UnitGroup",
+    "Vectors",
+    "analyse",
+    "comparable",
+    "expert_slice",
+    "families_of",
+    "natural_units",
+    "parts_of",
+    "shared_roles",
+    "structure_mismatch",
+]

@@ -10,17 +10,24 @@ from lineage_plugin.anatomy.layouts import Task
 from lineage_plugin.anatomy.notes import Notes, ranges
 from lineage_plugin.anatomy.settings import Settings, plain
 from lineage_plugin.anatomy.stacks import Stack, find_stacks
+from lineage_plugin.anatomy.stream import find_stream
 from lineage_plugin.anatomy.types import Anatomy
 from lineage_plugin.anatomy.unknown import analyse_unknown
 from lineage_plugin.checkpoint.types import TensorInfo
 
-__all__ = ["analyse"]
+__all__ = ["analyse", "families_of", "parts_of"]
 
 _SENSES = ("vision", "visual", "image", "audio", "speech")
 
 
-def analyse(tensors: Mapping[str, TensorInfo], config: Mapping[str, object]) -> Anatomy:
-    """Find the exchangeable units of a checkpoint.
+def analyse(
+    tensors: Mapping[str, TensorInfo],
+    config: Mapping[str, object],
+    *,
+    family: str | None = None,
+    part: str | None = None,
+) -> Anatomy:
+    """Find the exchangeable units of a checkpoint, or of one part of a composite.
 
     The layout is recognised by tensor names. What names and shapes do not tell (the number of heads, the rotary
     convention) is taken from the configuration and checked against the shapes; units that cannot be established beyond
@@ -29,66 +36,120 @@ def analyse(tensors: Mapping[str, TensorInfo], config: Mapping[str, object]) -> 
     Args:
         tensors: Tensors by name, as far as headers tell.
         config: ``config.json``, or an empty mapping. It is not trusted.
+        family: Look at the stacks of this layout only, such as ``clip`` for the vision tower of a model whose language
+            part is larger; ``unknown`` for the conservative path. None: at the largest stack, language first.
+        part: Look at the stacks below this prefix only, such as ``vision_model`` for half of a CLIP.
 
     Returns:
-        The anatomy. Without a known layout it is that of the conservative path, with ``exact`` False.
+        The anatomy. Without a known layout it is that of the conservative path, with ``exact`` False. When ``family``
+        or ``part`` ask for something that is not there, it has no groups.
 
     Raises:
         UnreadableCheckpoint: When the headers declare more units than any real model has.
     """
-    stacks = find_stacks(tensors)
-    claimed = _choose(stacks)
-    if claimed is None:
+    if family == "unknown":
         return analyse_unknown(tensors, config)
-    family, chosen = claimed
+    owners = _owners(tensors)
+    wanted = [(stack, owner) for stack, owner in owners if family in (None, owner.name) and _below(stack.prefix, part)]
+    if not wanted:
+        if family is None and part is None:
+            return analyse_unknown(tensors, config)
+        where = f" below '{plain(part)}'" if part else ""
+        what = f"the layout '{plain(family)}'" if family else "a known layout"
+        limits = (f"There are no layers of {what}{where}.",)
+        return Anatomy(family or "unknown", True, 0, 0, (), limits, part=part or "")
+    chosen_family, chosen = _choose(wanted)
     notes, pool = Notes(), IndexPool()
     tasks: list[Task] = []
     offset = 0
     for stack in chosen:
-        task = Task(stack, Settings(config, stack.prefix), pool, notes, offset, family.types)
+        task = Task(stack, Settings(config, stack.prefix), pool, notes, offset, chosen_family.types)
         for layer in stack.layers:
-            family.analyse(task, layer)
+            chosen_family.analyse(task, layer)
         tasks.append(task)
         offset += stack.layers[-1].index + 1
     groups = tuple(group for task in tasks for group in task.groups)
-    if not groups:
+    if not groups and family is None and part is None:
         return analyse_unknown(tensors, config)
-    _remark(notes, tasks, stacks)
+    used = {stack.prefix for stack in chosen}
+    others = [stack.prefix for stack in find_stacks(tensors) if stack.prefix not in used]
+    _remark(notes, tasks, others)
+    layout = chosen_family.stream
     return Anatomy(
-        family=family.name,
+        family=chosen_family.name,
         exact=True,
         layers=sum(len(stack.layers) for stack in chosen),
         width=tasks[0].width,
         groups=groups,
         limits=notes.sentences(),
+        # Two stacks have two streams.
+        stream=find_stream(layout, tasks[0], tensors) if layout is not None and len(tasks) == 1 else None,
+        part=_common([stack.prefix for stack in chosen]) if others else "",
     )
 
 
-def _choose(stacks: Sequence[Stack]) -> tuple[Family, list[Stack]] | None:
-    """Choose the family of the largest stack, language before vision and hearing, and the stacks that belong to it."""
+def families_of(tensors: Mapping[str, TensorInfo]) -> tuple[str, ...]:
+    """Return the names of all known layouts of which a checkpoint holds layers.
+
+    Args:
+        tensors: Tensors by name.
+
+    Returns:
+        The names, first the one that :func:`analyse` chooses by itself; empty for an unknown graph.
+    """
+    return tuple(dict.fromkeys(family.name for _, family in sorted(_owners(tensors), key=_size, reverse=True)))
+
+
+def parts_of(tensors: Mapping[str, TensorInfo]) -> tuple[tuple[str, str], ...]:
+    """Return all stacks of layers of known layouts, each as layout and prefix, in the order of :func:`families_of`.
+
+    Args:
+        tensors: Tensors by name.
+    """
+    return tuple((family.name, stack.prefix) for stack, family in sorted(_owners(tensors), key=_size, reverse=True))
+
+
+def _owners(tensors: Mapping[str, TensorInfo]) -> list[tuple[Stack, Family]]:
+    """Return every stack that some family claims, in order of prefixes, with the family of the highest rank."""
     owners: list[tuple[Stack, Family]] = []
-    for stack in stacks:
+    for stack in find_stacks(tensors):
         family = next((family for family in families() if family.claims(stack)), None)
         if family is not None:
             owners.append((stack, family))
-    if not owners:
-        return None
-    main, family = max(owners, key=lambda owner: (not _is_sense(owner[0]), owner[0].elements))
+    return owners
+
+
+def _choose(owners: Sequence[tuple[Stack, Family]]) -> tuple[Family, list[Stack]]:
+    """Choose the family of the largest stack, language before vision and hearing, and the stacks that belong to it."""
+    main, family = max(owners, key=_size)
     if not family.every_stack:
         return family, [main]
     return family, [stack for stack, owner in owners if owner is family]
 
 
-def _is_sense(stack: Stack) -> bool:
-    return any(word in stack.prefix.lower() for word in _SENSES)
+def _size(owner: tuple[Stack, Family]) -> tuple[bool, int]:
+    prefix = owner[0].prefix.lower()
+    return not any(word in prefix for word in _SENSES), owner[0].elements
 
 
-def _remark(notes: Notes, tasks: Sequence[Task], stacks: Sequence[Stack]) -> None:
-    used = {task.stack.prefix for task in tasks}
-    others = [plain(stack.prefix) for stack in stacks if stack.prefix not in used]
+def _below(prefix: str, part: str | None) -> bool:
+    return not part or prefix == part or prefix.startswith(part + ".")
+
+
+def _common(prefixes: Sequence[str]) -> str:
+    """Return the deepest module above all prefixes; when there is none, the prefixes."""
+    shared: list[str] = []
+    for pieces in zip(*(prefix.split(".") for prefix in prefixes), strict=False):
+        if len(set(pieces)) > 1:
+            break
+        shared.append(pieces[0])
+    return ".".join(shared) or ", ".join(prefixes)
+
+
+def _remark(notes: Notes, tasks: Sequence[Task], others: Sequence[str]) -> None:
     if others:
         more = ", ..." if len(others) > 3 else ""
-        notes.say(f"Layers under {', '.join(others[:3])}{more} are not used.")
+        notes.say(f"Layers under {', '.join(plain(prefix) for prefix in others[:3])}{more} are not used.")
     for task in tasks:
         indices = [layer.index for layer in task.stack.layers]
         if len(tasks) > 1:

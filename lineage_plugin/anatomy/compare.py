@@ -1,14 +1,23 @@
-"""Whether two checkpoints have units that can be set against each other."""
+"""Whether, and how, the units of two checkpoints can be set against each other.
+
+:func:`comparable` is for groups of one shape. The other functions are for structures that were changed: units of equal
+kind but unequal number, keys and values pooled into fewer heads, neurons dealt out to experts.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lineage_plugin.anatomy.types import Anatomy, UnitGroup, Vectors
 
-__all__ = ["comparable", "structure_mismatch"]
+__all__ = ["comparable", "expert_slice", "natural_units", "shared_roles", "structure_mismatch"]
+
+IntArray = NDArray[np.int64]
+
+_NEURONS = frozenset({"mlp", "experts"})
 
 
 def comparable(a: UnitGroup, b: UnitGroup) -> bool:
@@ -27,6 +36,85 @@ def comparable(a: UnitGroup, b: UnitGroup) -> bool:
     if (a.name, a.swap, len(a.vectors)) != (b.name, b.swap, len(b.vectors)) or not np.array_equal(a.block, b.block):
         return False
     return all(_form(v) == _form(w) for v, w in zip(a.vectors, b.vectors, strict=True))
+
+
+def shared_roles(a: UnitGroup, b: UnitGroup, *, same_width: bool = True) -> tuple[str, ...]:
+    """Return the roles in which a unit of one group can be set against a unit of the other, whatever their numbers.
+
+    Neurons of a dense MLP and of an expert are of one kind. Rotary pairs and channels that do not turn are not, nor are
+    neurons with and without a gate.
+
+    Args:
+        a: A group of units.
+        b: Another one.
+        same_width: Whether vectors must be of equal length, that is, run over streams of equal width.
+
+    Returns:
+        Roles in the order of ``a`` whose vectors agree in number per unit, in sign symmetry and (with ``same_width``)
+        in length; empty when the groups are of different kinds.
+    """
+    if a.name != b.name and not {a.name, b.name} <= _NEURONS:
+        return ()
+    theirs = {v.role: _form(v) for v in b.vectors}
+    ours = {v.role: _form(v) for v in a.vectors}
+    if a.name in _NEURONS and set(ours) != set(theirs):
+        return ()
+    if a.name == "query-key" and ("k" in ours) and ("k" in theirs) and ours["k"][1] != theirs["k"][1]:
+        return ()
+    return tuple(
+        role
+        for role, (_, count, length, odd) in ours.items()
+        if role in theirs
+        and (count, odd) == (theirs[role][1], theirs[role][3])
+        and (not same_width or length == theirs[role][2])
+    )
+
+
+def natural_units(a: UnitGroup, b: UnitGroup) -> IntArray | None:
+    """Return the unit of ``a`` that each unit of ``b`` would have become, had heads been pooled or repeated.
+
+    Query heads that shared no keys and values are made to share them by pooling the key-value heads of each group (GQA,
+    arXiv:2305.13245), or the reverse by repeating them. Head h of n becomes head ``h // (n / m)`` of m; channel c of a
+    head stays channel c. Where heads were repeated, the first copy is returned.
+
+    Args:
+        a: Value or query-key units of one model.
+        b: The same of the other; its units are asked for.
+
+    Returns:
+        ``[units of b]`` unit numbers of ``a``; None when the groups are of different kinds or head sizes, or neither
+        number of heads is a multiple of the other.
+    """
+    if a.name != b.name or a.name not in ("value", "query-key") or not shared_roles(a, b, same_width=False):
+        return None
+    heads = (_heads(a), _heads(b))
+    if heads[0] is None or heads[1] is None or a.units // heads[0] != b.units // heads[1]:
+        return None
+    size = b.units // heads[1]
+    head, channel = np.divmod(np.arange(b.units, dtype=np.int64), size)
+    if heads[1] % heads[0] == 0:
+        return (head // (heads[1] // heads[0])) * size + channel
+    if heads[0] % heads[1] == 0:
+        return head * (heads[0] // heads[1]) * size + channel
+    return None
+
+
+def expert_slice(expert: UnitGroup, dense: UnitGroup, experts: int) -> IntArray | None:
+    """Return the neurons of a dense MLP that an expert holds if they were dealt out to the experts in order.
+
+    Args:
+        expert: The neurons of one of the experts.
+        dense: The neurons of a dense MLP.
+        experts: Number of experts of the layer.
+
+    Returns:
+        ``[units of expert]`` unit numbers of ``dense``; None unless ``experts`` experts of this size make up the MLP.
+    """
+    if expert.name != "experts" or dense.name != "mlp" or not 0 <= expert.part < experts:
+        return None
+    if experts * expert.units != dense.units:
+        return None
+    return expert.part * expert.units + np.arange(expert.units, dtype=np.int64)
 
 
 def structure_mismatch(a: Anatomy, b: Anatomy) -> str | None:
@@ -63,6 +151,15 @@ def structure_mismatch(a: Anatomy, b: Anatomy) -> str | None:
         if not comparable(one, other):
             return _difference(one, other)
     return None
+
+
+def _heads(group: UnitGroup) -> int | None:
+    """Return the number of key-value heads when the blocks are equal runs of neighbours, else None."""
+    heads = int(group.block[-1]) + 1 if group.units else 0
+    if heads < 1 or group.units % heads:
+        return None
+    expected = np.arange(group.units, dtype=np.int64) // (group.units // heads)
+    return heads if np.array_equal(group.block, expected) else None
 
 
 def _unknown_mismatch(a: Anatomy, b: Anatomy) -> str | None:

@@ -50,6 +50,11 @@ class Settings:
         """Return whether a setting is given at all, whatever its type."""
         return self._values.get(name) is not None
 
+    def flag(self, name: str, default: bool) -> bool | None:
+        """Return a yes-or-no setting, its default when it is not given, or None when it is given as anything else."""
+        value = self._values.get(name, default)
+        return value if isinstance(value, bool) else None
+
     def numbers(self, *names: str) -> tuple[object, ...]:
         """Return every value given for the named settings, in the section and in its rotary sub-sections.
 

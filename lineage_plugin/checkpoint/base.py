@@ -25,7 +25,7 @@ _MAX_CONFIG = 8 << 20
 class SafetensorsCheckpoint:
     """Base of the safetensors checkpoints; satisfies the reading side of :class:`Checkpoint` but for the bytes.
 
-    Subclasses say where bytes come from: ``text``, ``digests`` and ``_read``.
+    Subclasses say where bytes come from: ``data``, ``digests`` and ``_read``.
 
     Args:
         id: What the user called it.
@@ -88,7 +88,17 @@ class SafetensorsCheckpoint:
         return document
 
     def text(self, name: str, limit: int = 1 << 20) -> str | None:
-        """Return a small text file of the model; see :class:`Checkpoint`."""
+        """Return a small text file of the model; see :class:`Checkpoint`. Undecodable bytes become U+FFFD.
+
+        Raises:
+            UnreadableCheckpoint: When it is there but cannot be read.
+            HubError: When the Hub does not deliver.
+        """
+        data = self.data(name, limit)
+        return None if data is None else data.decode("utf-8", errors="replace")
+
+    def data(self, name: str, limit: int = 1 << 20) -> bytes | None:
+        """Return a small file of the model as it is stored; see :class:`Checkpoint`."""
         raise NotImplementedError
 
     def read(self, selections: Sequence[Selection]) -> list[NDArray[np.float32]]:

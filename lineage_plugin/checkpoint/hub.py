@@ -36,6 +36,8 @@ GAP = 16 * 1024
 MOST_RANGES = 256
 """Most requests of one ``read`` for one file; beyond it wider gaps are fetched, too."""
 _WORKERS = 8
+_KEPT = 8 << 20
+"""Largest small file that is kept in memory."""
 _FIRST_GUESS = 64 * 1024
 _SMALLEST_GUESS = 16 * 1024
 _LARGEST_GUESS = 4 << 20
@@ -67,22 +69,27 @@ class HubCheckpoint(SafetensorsCheckpoint):
         self._remote = remote
         self._headers = headers
         self._gap = gap
-        self._texts: dict[tuple[str, int], str] = {}
-        self._text_lock = threading.Lock()
+        self._kept: dict[tuple[str, int], bytes] = {}
+        self._kept_lock = threading.Lock()
 
-    def text(self, name: str, limit: int = 1 << 20) -> str | None:
-        """Return a small text file of the model; see :class:`Checkpoint`. Kept, so that asking again costs nothing.
+    def data(self, name: str, limit: int = 1 << 20) -> bytes | None:
+        """Return a small file of the model as it is stored; see :class:`Checkpoint`.
+
+        What is not too large is kept, so that asking again costs nothing.
 
         Raises:
             HubError: When the Hub does not deliver.
         """
         if name not in self.files:
             return None
-        with self._text_lock, self._ledger.timed():
+        with self._kept_lock, self._ledger.timed():
             key = (name, min(limit, self.files[name].size))
-            if key not in self._texts:
-                self._texts[key] = self._repository.small_file(name, limit).decode("utf-8", errors="replace")
-            return self._texts[key]
+            if key in self._kept:
+                return self._kept[key]
+            data = self._repository.small_file(name, limit)
+            if len(data) <= _KEPT:
+                self._kept[key] = data
+            return data
 
     def digests(self, *, compute: bool = False) -> dict[str, str]:
         """Return the sha256 that the Hub stores for the weight files; ``compute`` adds nothing to it."""

@@ -30,7 +30,10 @@ __all__ = ["LocalCheckpoint", "open_local"]
 
 _PREFIX = 64
 _HASH_CHUNK = 1 << 20
-_BESIDE = ("config.json", "README.md", "adapter_config.json", "tokenizer.json", "tokenizer_config.json")
+_BESIDE = (
+    *("config.json", "README.md", "adapter_config.json", "tokenizer_config.json"),
+    *("tokenizer.json", "tokenizer.model", "tekken.json", "vocab.json", "added_tokens.json", "vocab.txt"),
+)
 
 
 class LocalCheckpoint(SafetensorsCheckpoint):
@@ -57,10 +60,8 @@ class LocalCheckpoint(SafetensorsCheckpoint):
         self._digests: dict[str, str] = {}
         self._lock = threading.Lock()
 
-    def text(self, name: str, limit: int = 1 << 20) -> str | None:
-        """Return a small text file of the model; see :class:`Checkpoint`.
-
-        Undecodable bytes become U+FFFD.
+    def data(self, name: str, limit: int = 1 << 20) -> bytes | None:
+        """Return a small file of the model as it is stored; see :class:`Checkpoint`.
 
         Raises:
             UnreadableCheckpoint: When it is there but cannot be read, or links to a file outside the model.
@@ -68,7 +69,7 @@ class LocalCheckpoint(SafetensorsCheckpoint):
         if not is_plain_path(name) or not os.path.lexists(self._folder / name):
             return None
         with self._ledger.timed(), opened(inside(self._folder, name)) as (descriptor, stamp):
-            return _read(descriptor, 0, min(limit, stamp.size)).decode("utf-8", errors="replace")
+            return _read(descriptor, 0, min(limit, stamp.size))
 
     def digests(self, *, compute: bool = False) -> dict[str, str]:
         """Return sha256 of the weight files; none are known without ``compute``, all with it.

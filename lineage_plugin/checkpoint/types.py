@@ -161,6 +161,9 @@ class Checkpoint(Protocol):
     def text(self, name: str, limit: int = 1 << 20) -> str | None:
         """Return a small text file of the model, at most ``limit`` bytes of it, or None when there is none."""
 
+    def data(self, name: str, limit: int = 1 << 20) -> bytes | None:
+        """Return a small file of the model as it is stored, at most ``limit`` bytes of it, or None for none."""
+
     def read(self, selections: Sequence[Selection]) -> list[FloatArray]:
         """Return the selected parts as float32 matrices, in order.
 

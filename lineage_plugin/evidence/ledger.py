@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lineage_plugin.anatomy.stream import WRITES
 from lineage_plugin.evidence.coins import sign_statistics, swap_statistics
 from lineage_plugin.evidence.order import is_sorted, order_score
 from lineage_plugin.evidence.repeats import repeat_classes, repeated_units, search_units
@@ -22,6 +23,7 @@ __all__ = ["CoinCount", "Ledger", "Toss"]
 
 FloatArray = NDArray[np.float32]
 Float64Array = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
 
 _Key = tuple[str, int, int]
@@ -68,7 +70,8 @@ class Ledger:
         self._scores: dict[str, list[Float64Array]] = {}
         self._first_reads: dict[_Form, list[tuple[_Key, tuple[FloatArray, ...]]]] = {}
         self._class: dict[_Key, _Key] = {}
-        self._tossed: set[tuple[_Key, bytes]] = set()
+        self._swapped: set[tuple[_Key, bytes]] = set()
+        self._signed: dict[_Key, IntArray] = {}
         self.repeats: set[str] = set()
 
     def add(self, samples: Sequence[Sample]) -> None:
@@ -78,17 +81,19 @@ class Ledger:
             samples: What a round read; no unit of a group that an earlier round read.
         """
         for sample in samples:
-            if sample.probe.base.swap:
+            if sample.probe.base.swap and not sample.probe.searched:
                 score = order_score(sample.suspect, sample.probe.base.block[sample.probe.units])
                 self._scores.setdefault(sample.probe.base.name, []).append(score)
         self._classify([sample for sample in samples if sample.probe.base.key not in self._class])
-        copies: dict[tuple[_Key, bytes], list[Sample]] = {}
+        classes: dict[_Key, list[Sample]] = {}
         for sample in samples:
-            copies.setdefault((self._class[sample.probe.base.key], sample.probe.units.tobytes()), []).append(sample)
-        for units, alike in copies.items():
-            if units not in self._tossed:
-                self._tossed.add(units)
-                self._toss(alike)
+            classes.setdefault(self._class[sample.probe.base.key], []).append(sample)
+        for key, alike in classes.items():
+            clones = [repeated_units(sample.base) for sample in alike]
+            if any(clone.any() for clone in clones):
+                self.repeats.add(alike[0].probe.base.name)
+            self._toss_swaps(key, alike, clones)
+            self._toss_signs(key, alike, clones)
 
     def _classify(self, fresh: Sequence[Sample]) -> None:
         """Find the groups that repeat each other, from the first read of each."""
@@ -106,21 +111,39 @@ class Ledger:
             if len(set(label.tolist())) < len(reads):
                 self.repeats.add(sample.probe.base.name)
 
-    def _toss(self, copies: Sequence[Sample]) -> None:
-        first = copies[0]
-        group = first.probe.base
-        clone = repeated_units(first.base)
-        if clone.any():
-            self.repeats.add(group.name)
-        # One fair coin per base unit: statistics of all copies are added, then the sum is tossed.
-        if first.pairs.shape[0]:
-            swap = np.sum([swap_statistics(s.suspect, s.base, s.odd, s.pairs) for s in copies], axis=0)
-            swap[clone[first.pairs].any(axis=1)] = 0.0
-            self._tosses.append(Toss(group.name, group.layer, "swap", _count(swap)))
-        if any(first.odd):
-            sign = np.sum([sign_statistics(s.suspect, s.base, s.odd) for s in copies], axis=0)
-            sign[clone] = 0.0
-            self._tosses.append(Toss(group.name, group.layer, "sign", _count(sign)))
+    def _toss_swaps(self, key: _Key, alike: Sequence[Sample], clones: Sequence[BoolArray]) -> None:
+        """Toss a fair coin a pair of base units: statistics of all copies are added, then the sum is tossed."""
+        reads: dict[bytes, list[tuple[Sample, BoolArray]]] = {}
+        for sample, clone in zip(alike, clones, strict=True):
+            if sample.pairs.shape[0] and not sample.probe.searched:
+                reads.setdefault(sample.probe.units.tobytes(), []).append((sample, clone))
+        for units, copies in reads.items():
+            if (key, units) in self._swapped:
+                continue
+            self._swapped.add((key, units))
+            group, pairs = copies[0][0].probe.base, copies[0][0].pairs
+            statistic = np.sum([swap_statistics(s.suspect, s.base, s.odd, s.pairs) for s, _ in copies], axis=0)
+            statistic[copies[0][1][pairs].any(axis=1)] = 0.0
+            self._tosses.append(Toss(group.name, group.layer, "swap", _count(statistic)))
+
+    def _toss_signs(self, key: _Key, alike: Sequence[Sample], clones: Sequence[BoolArray]) -> None:
+        """Toss a fair coin a base unit, however many suspect units it was set against."""
+        group = alike[0].probe.base
+        size = max(sample.probe.base.units for sample in alike)
+        total = np.zeros(size)
+        touched = np.zeros(size, dtype=bool)
+        for sample, clone in zip(alike, clones, strict=True):
+            odd = _tossed(sample)
+            if any(odd):
+                statistic = sign_statistics(sample.suspect, sample.base, odd)
+                statistic[clone] = 0.0
+                np.add.at(total, sample.probe.units, statistic)
+                touched[sample.probe.units] = True
+        done = self._signed.get(key, np.zeros(0, dtype=np.int64))
+        fresh = np.setdiff1d(np.flatnonzero(touched), done)
+        self._signed[key] = np.union1d(done, fresh)
+        if fresh.size:
+            self._tosses.append(Toss(group.name, group.layer, "sign", _count(total[fresh])))
 
     @property
     def sorted_kinds(self) -> frozenset[str]:
@@ -131,6 +154,13 @@ class Ledger:
         """Return all tosses that count."""
         dropped = self.sorted_kinds
         return tuple(t for t in self._tosses if t.count.coins and not (t.kind == "swap" and t.name in dropped))
+
+
+def _tossed(sample: Sample) -> tuple[bool, ...]:
+    """Say which roles the sign coins of a sample look at: of searched units only what they write."""
+    if not sample.probe.searched:
+        return sample.odd
+    return tuple(odd and role in WRITES for odd, role in zip(sample.odd, sample.roles, strict=True))
 
 
 def _form(sample: Sample) -> _Form:

@@ -12,12 +12,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lineage_plugin.anatomy.types import UnitGroup, Vectors
 from lineage_plugin.checkpoint.types import Checkpoint, TensorInfo
+from lineage_plugin.evidence.pairing import GroupPair
 from lineage_plugin.evidence.sample import Probe, draw_units, entropy
 
-__all__ = ["GroupPair", "Round", "plan_rounds"]
+__all__ = ["FirstDraw", "Round", "first_draw", "plan_rounds", "weight"]
+
+IntArray = NDArray[np.int64]
 
 KIB, MIB = 1 << 10, 1 << 20
 
@@ -42,14 +46,6 @@ RUN = 16
 """Neighbouring units in a run, locally."""
 EXHAUSTIVE_UNITS = 1024
 """Units of a group read at once when all are read."""
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class GroupPair:
-    """A group of the suspect and the group of the base in the same place."""
-
-    suspect: UnitGroup
-    base: UnitGroup
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -105,7 +101,6 @@ def plan_rounds(
     readable = [found for pair in pairs if (found := _readable(suspect, base, pair, columns))]
     if not readable:
         return
-    layers = sorted({item.pair.base.layer for item in readable})
     if exhaustive:
         largest = max(item.pair.base.units for item in readable)
         chunk = dict.fromkeys(_names(readable), EXHAUSTIVE_UNITS)
@@ -115,16 +110,11 @@ def plan_rounds(
             # Who asks for everything gets everything, decided or not.
             yield from (replace(step, may_stop=False) for step in _sweep(left, draw, 1))
         return
-    if local or max(_weight(suspect), _weight(base)) <= HUB_WHOLE_BYTES:
-        kept = _some_experts(readable, LOCAL_EXPERTS, seed)
-        counts = {name: _local_count(kept, name) for name in _names(kept)}
-        runs = dict.fromkeys(counts, RUN)
-        yield from _sweep(kept, _Draw(dict.fromkeys(counts, 0), counts, runs, seed), 8, may_stop=False)
+    kept, counts, runs = _first(suspect, base, readable, seed, budget)
+    draw = _Draw(dict.fromkeys(counts, 0), counts, runs, seed)
+    if _is_cheap(suspect, base):
+        yield from _sweep(kept, draw, 8, may_stop=False)
     else:
-        kept = _some_experts([item for item in readable if _cheap(item, readable)], HUB_EXPERTS, seed)
-        counts = {name: _hub_count(kept, name, len(layers), budget) for name in _names(kept)}
-        runs = counts
-        draw = _Draw(dict.fromkeys(counts, 0), counts, runs, seed)
         leading = _leading(kept)
         first = [item for item in kept if item.pair.base.name == leading]
         order = _spread(sorted({item.pair.base.layer for item in first}))
@@ -144,6 +134,68 @@ def plan_rounds(
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class FirstDraw:
+    """The units of each kind that the first rounds read: the same in every layer.
+
+    Attributes:
+        counts: Units of a group, by kind.
+        runs: Length of a run of neighbours, by kind.
+        seed: Seed of the draw.
+    """
+
+    counts: Mapping[str, int]
+    runs: Mapping[str, int]
+    seed: int
+
+    def units(self, group: UnitGroup) -> IntArray:
+        """Return the units of a group; none of a kind that the first rounds pass over."""
+        count = self.counts.get(group.name, 0)
+        return draw_units(group, count, self.runs.get(group.name, 2), self.seed) if count else np.empty(0, np.int64)
+
+
+def first_draw(
+    suspect: Checkpoint, base: Checkpoint, pairs: Sequence[GroupPair], *, seed: int, budget: int | None = None
+) -> FirstDraw:
+    """Return which units the first rounds of a comparison read.
+
+    Args:
+        suspect: The suspect.
+        base: The base.
+        pairs: Comparable groups, one for each kind at least.
+        seed: Seed of the draws.
+        budget: Bytes that may be read of each model, or None.
+
+    Returns:
+        The draw.
+    """
+    columns = LOCAL_COLUMN_BYTES if suspect.local and base.local else HUB_COLUMN_BYTES
+    readable = [found for pair in pairs if (found := _readable(suspect, base, pair, columns))]
+    if not readable:
+        return FirstDraw({}, {}, seed)
+    _, counts, runs = _first(suspect, base, readable, seed, budget)
+    return FirstDraw(counts, runs, seed)
+
+
+def _is_cheap(suspect: Checkpoint, base: Checkpoint) -> bool:
+    """Whether bytes are cheap: on this machine, or of a model so small that requests are the greater cost."""
+    return (suspect.local and base.local) or max(weight(suspect), weight(base)) <= HUB_WHOLE_BYTES
+
+
+def _first(
+    suspect: Checkpoint, base: Checkpoint, readable: Sequence[_Readable], seed: int, budget: int | None
+) -> tuple[list[_Readable], dict[str, int], dict[str, int]]:
+    """Return the groups that are looked at, and how many units of each kind in runs of what length."""
+    if _is_cheap(suspect, base):
+        kept = _some_experts(readable, LOCAL_EXPERTS, seed)
+        counts = {name: _local_count(kept, name) for name in _names(kept)}
+        return kept, counts, dict.fromkeys(counts, RUN)
+    kept = _some_experts([item for item in readable if _cheap(item, readable)], HUB_EXPERTS, seed)
+    layers = len({item.pair.base.layer for item in readable})
+    counts = {name: _hub_count(kept, name, layers, budget) for name in _names(kept)}
+    return kept, counts, counts
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class _Draw:
     """How many units of each kind are drawn, after how many that were drawn before, in runs of what length."""
 
@@ -156,7 +208,11 @@ class _Draw:
         group = item.pair.base
         name = group.name
         units = draw_units(group, self.count[name], self.run[name], self.seed, self.start[name])
-        return Probe(item.pair.suspect, group, units, item.roles)
+        partners = item.pair.partners
+        if partners is not None:
+            units = units[partners[units] >= 0]
+            partners = partners[units]
+        return Probe(item.pair.suspect, group, units, item.roles, partners)
 
 
 def _sweep(
@@ -174,7 +230,8 @@ def _sweep(
 def _readable(suspect: Checkpoint, base: Checkpoint, pair: GroupPair, columns: int) -> _Readable | None:
     """Leave out the vectors that are columns of a matrix of more than ``columns`` bytes."""
     roles, costs = [], []
-    for a, b in zip(pair.suspect.vectors, pair.base.vectors, strict=True):
+    mine = {vectors.role: vectors for vectors in pair.suspect.vectors}
+    for a, b in ((mine[vectors.role], vectors) for vectors in pair.base.vectors if vectors.role in pair.roles):
         infos = (suspect.tensors[a.tensor], base.tensors[b.tensor])
         if b.axis == 0 and a.axis == 0:
             roles.append(b.role)
@@ -233,13 +290,18 @@ def _local_count(items: Sequence[_Readable], name: str) -> int:
 
 def _some_experts(items: Sequence[_Readable], limit: int, seed: int) -> list[_Readable]:
     """Keep all groups but experts, and of each layer's experts the same few."""
-    parts = sorted({item.pair.base.part for item in items if item.pair.base.name == "experts"})
+    parts = sorted({_expert(item) for item in items if _expert(item) >= 0})
     if len(parts) <= limit:
         return list(items)
-    some = next(item.pair.base for item in items if item.pair.base.name == "experts")
+    some = next(item.pair.base for item in items if _expert(item) >= 0)
     drawn = np.random.default_rng([*entropy(seed, some), 2]).permutation(len(parts))[:limit]
-    kept = {parts[i] for i in drawn}
-    return [item for item in items if item.pair.base.name != "experts" or item.pair.base.part in kept]
+    kept = {-1, *(parts[i] for i in drawn)}
+    return [item for item in items if _expert(item) in kept]
+
+
+def _expert(item: _Readable) -> int:
+    """Return the number of the expert that a pair is about, of the base's if both are; -1 where there is none."""
+    return next((group.part for group in (item.pair.base, item.pair.suspect) if group.name == "experts"), -1)
 
 
 def _spread(layers: Sequence[int]) -> list[int]:
@@ -254,5 +316,6 @@ def _spread(layers: Sequence[int]) -> list[int]:
     return order
 
 
-def _weight(checkpoint: Checkpoint) -> int:
+def weight(checkpoint: Checkpoint) -> int:
+    """Return the bytes of all tensors of a model."""
     return sum(info.nbytes for info in checkpoint.tensors.values())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from lineage_plugin.anatomy.types import UnitGroup, Vectors
 from lineage_plugin.checkpoint.types import Checkpoint, Selection
 from lineage_plugin.evidence.coins import draw_pairs
 
-__all__ = ["Probe", "Sample", "draw_units", "entropy", "read_probes"]
+__all__ = ["Probe", "Sample", "draw_units", "entropy", "read_probes", "read_units"]
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
@@ -30,14 +31,26 @@ class Probe:
     Attributes:
         suspect: The suspect's group.
         base: The base's group, of the same shape.
-        units: ``[m]`` increasing unit numbers, the same in both models (identity order).
-        roles: Names of the vectors to be read; a subset of the group's.
+        units: ``[m]`` increasing unit numbers of the base's group.
+        roles: Names of the vectors to be read; a subset of what both groups have.
+        partners: ``[m]`` unit numbers of the suspect's group that they are set against; None for equal numbers
+            (identity order).
+        searched: Whether partners were found by what these very units read. Exchanging two of them is then no
+            symmetry, so no swap coin is tossed; and sign coins are those of the vectors that the units write, of which
+            the search has seen nothing.
     """
 
     suspect: UnitGroup
     base: UnitGroup
     units: IntArray
     roles: tuple[str, ...]
+    partners: IntArray | None = None
+    searched: bool = False
+
+    @property
+    def partner_units(self) -> IntArray:
+        """Unit numbers of the suspect's group, one for each of ``units``."""
+        return self.units if self.partners is None else self.partners
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -87,6 +100,28 @@ def draw_units(group: UnitGroup, count: int, run: int, seed: int, start: int = 0
     return np.sort(units[start : start + count]).astype(np.int64)
 
 
+def read_units(
+    checkpoint: Checkpoint, wanted: Sequence[tuple[UnitGroup, IntArray, Sequence[str]]]
+) -> list[tuple[FloatArray, ...]]:
+    """Read units of several groups of one model in one call.
+
+    Args:
+        checkpoint: The model.
+        wanted: Groups, the numbers of the units to be read, and the roles.
+
+    Returns:
+        For each group one ``[m, k * dim]`` array a role.
+
+    Raises:
+        InputError: When a file cannot be read or decoded.
+        HubError: When the Hub does not deliver.
+    """
+    chosen = [(vectors, units) for group, units, roles in wanted for vectors in _chosen(group, roles)]
+    blocks = checkpoint.read([_selection(vectors, units) for vectors, units in chosen])
+    rows = iter([_arrange(block, vectors, units) for block, (vectors, units) in zip(blocks, chosen, strict=True)])
+    return [tuple(islice(rows, len(roles))) for _, _, roles in wanted]
+
+
 def read_probes(suspect: Checkpoint, base: Checkpoint, probes: Sequence[Probe], seed: int) -> list[Sample]:
     """Read the vectors of all probes from both models, each model in one call.
 
@@ -105,26 +140,20 @@ def read_probes(suspect: Checkpoint, base: Checkpoint, probes: Sequence[Probe], 
     """
     from concurrent.futures import ThreadPoolExecutor
 
-    sides = ((suspect, [(p.suspect, p) for p in probes]), (base, [(p.base, p) for p in probes]))
-
-    def load(side: tuple[Checkpoint, list[tuple[UnitGroup, Probe]]]) -> list[tuple[FloatArray, ...]]:
-        checkpoint, wanted = side
-        chosen = [(vectors, probe.units) for group, probe in wanted for vectors in _chosen(group, probe.roles)]
-        blocks = checkpoint.read([_selection(vectors, units) for vectors, units in chosen])
-        rows = [_arrange(block, vectors, units) for block, (vectors, units) in zip(blocks, chosen, strict=True)]
-        grouped, position = [], 0
-        for _, probe in wanted:
-            grouped.append(tuple(rows[position : position + len(probe.roles)]))
-            position += len(probe.roles)
-        return grouped
-
+    sides = (
+        (suspect, [(p.suspect, p.partner_units, p.roles) for p in probes]),
+        (base, [(p.base, p.units, p.roles) for p in probes]),
+    )
     with ThreadPoolExecutor(2) as pool:
-        from_suspect, from_base = pool.map(load, sides)
+        from_suspect, from_base = pool.map(lambda side: read_units(*side), sides)
     samples = []
     for probe, a, b in zip(probes, from_suspect, from_base, strict=True):
         block = probe.base.block[probe.units]
         pairs = draw_pairs(block, [*entropy(seed, probe.base), 1]) if probe.base.swap else np.empty((0, 2), np.int64)
-        odd = tuple(vectors.odd for vectors in _chosen(probe.base, probe.roles))
+        odd = tuple(
+            mine.odd and other.odd
+            for mine, other in zip(_chosen(probe.suspect, probe.roles), _chosen(probe.base, probe.roles), strict=True)
+        )
         samples.append(Sample(probe, probe.roles, odd, a, b, pairs))
     return samples
 

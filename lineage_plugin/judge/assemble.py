@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from lineage_plugin.anatomy import Anatomy
 from lineage_plugin.checkpoint.types import Checkpoint, Cost
+from lineage_plugin.evidence.calibrated import Calibrated
 from lineage_plugin.evidence.effects import MatrixEffect
-from lineage_plugin.evidence.gather import PairEvidence
-from lineage_plugin.judge.lineage import SILENT_COINS, silent_layers
+from lineage_plugin.evidence.pair import PairEvidence
+from lineage_plugin.evidence.traits import kind_of
 from lineage_plugin.judge.relation import ancestor_of, relation_of
 from lineage_plugin.judge.types import (
+    CalibratedEvidence,
+    CalibratedStatistic,
     Comparison,
     Direction,
     Evidence,
@@ -18,23 +21,19 @@ from lineage_plugin.judge.types import (
     LayerEvidence,
     ModelSummary,
     Relation,
+    Scrubbed,
+    StageEvidence,
 )
 from lineage_plugin.options import DEFAULT_BAR
 
 __all__ = ["compared", "identical", "summarise"]
 
 _UNSEEN = "Distillation into fresh weights, training on the base's outputs and shared data leave no trace in weights."
-_IDENTITY_ORDER = (
-    "Units were compared in the order in which they are stored; units that were relabelled on purpose look unrelated "
-    "although they were copied."
-)
 _SYMMETRIC = (
     "Shared learned weights mean that one model descends from the other or both from a third; who came first is an "
     "indication only."
 )
 _SAME_DRAW = "A shared initialisation is told from descent by a calibrated statistic, not by the exact coins."
-
-_NARROW = frozenset({"F8_E4M3", "F8_E5M2"})
 
 
 def summarise(checkpoint: Checkpoint, anatomy: Anatomy | None, *, digests: bool = False) -> ModelSummary:
@@ -83,7 +82,6 @@ def compared(
     evidence: PairEvidence,
     bar: float,
     base: ModelSummary,
-    models: tuple[Checkpoint, Checkpoint],
     costs: tuple[Cost, Cost],
 ) -> Comparison:
     """Return the comparison that the evidence amounts to.
@@ -92,7 +90,6 @@ def compared(
         evidence: The evidence about the pair.
         bar: Decimal logarithm of the e-value from which dependence is claimed.
         base: The base as the report names it.
-        models: Suspect and base.
         costs: What reading each of them cost for this comparison.
 
     Returns:
@@ -102,11 +99,11 @@ def compared(
     layers = tuple(
         LayerEvidence(row.suspect, row.base, row.count.coins, row.count.heads, row.cosine) for row in evidence.layers
     )
-    silent = silent_layers(layers) if relation == "derived" else ()
+    kind, why = (None, "") if evidence.facts is None else kind_of(evidence.facts)
     return Comparison(
         base=base,
         relation=relation,
-        kind=_kind(models, silent) if relation == "derived" else None,
+        kind=kind if relation == "derived" else None,
         summary=reason,
         evidence=Evidence(
             evidence.log10_e,
@@ -114,6 +111,7 @@ def compared(
             evidence.count.heads,
             evidence.exact,
             tuple(GroupEvidence(g.name, g.count.coins, g.count.heads, g.log10_e) for g in evidence.groups),
+            tuple(StageEvidence(s.name, s.weight, s.count.coins, s.count.heads, s.log10_e) for s in evidence.stages),
         ),
         kept=_interval(evidence.kept),
         inheritance=_inheritance(evidence),
@@ -123,10 +121,49 @@ def compared(
             evidence.reverse.estimate,
         ),
         layers=layers,
-        limits=_limits(evidence, relation, silent, bar),
+        limits=_limits(evidence, relation, bar),
         suspect_cost=costs[0],
         base_cost=costs[1],
+        scrubbed=_scrubbed(evidence),
+        calibrated=_calibrated(evidence.calibrated),
+        changes=_changes(evidence, why) if relation == "derived" else (),
     )
+
+
+def _scrubbed(evidence: PairEvidence) -> Scrubbed | None:
+    if not evidence.relabelled:
+        return None
+    if evidence.exact or evidence.calibrated is None:
+        return Scrubbed(evidence.relabelled)
+    null = evidence.calibrated.null
+    basis = (
+        f"{null.pairs:,} pairs of {null.models} independent models of {null.parameters[0]:,} to {null.parameters[1]:,} "
+        f"parameters ({', '.join(null.families)})"
+    )
+    return Scrubbed(evidence.relabelled, basis)
+
+
+def _calibrated(found: Calibrated | None) -> CalibratedEvidence | None:
+    if found is None:
+        return None
+    null = found.null
+    return CalibratedEvidence(
+        log10_value=found.log10_calibrated,
+        statistics=tuple(CalibratedStatistic(s.name, s.agreements, s.of, s.log10_value) for s in found.statistics),
+        rate=null.rate,
+        worst_share=null.worst_share,
+        pairs=null.pairs,
+        models=null.models,
+        families=null.families,
+        width=null.width,
+        parameters=null.parameters,
+    )
+
+
+def _changes(evidence: PairEvidence, why: str) -> tuple[str, ...]:
+    """Return what was done to the structure and the values, in plain phrases."""
+    said = [] if evidence.layer_map is None else list(evidence.layer_map.describe())
+    return (*said, why) if why else tuple(said)
 
 
 def _inheritance(evidence: PairEvidence) -> Inheritance:
@@ -140,16 +177,7 @@ def _interval(effect: MatrixEffect) -> Interval:
     return Interval(effect.estimate, effect.low, effect.high)
 
 
-def _kind(models: tuple[Checkpoint, Checkpoint], silent: tuple[LayerEvidence, ...]) -> str:
-    suspect, base = ({info.dtype for info in model.tensors.values()} for model in models)
-    if suspect & _NARROW and not base & _NARROW:
-        return "quantized"
-    return "partial" if silent else "finetune"
-
-
-def _limits(
-    evidence: PairEvidence, relation: Relation, silent: tuple[LayerEvidence, ...], bar: float
-) -> tuple[str, ...]:
+def _limits(evidence: PairEvidence, relation: Relation, bar: float) -> tuple[str, ...]:
     limits = list(evidence.limits)
     if bar != DEFAULT_BAR:
         limits.append(f"Dependence was to be claimed from an e-value of 10^{bar:g} on, not from 10^{DEFAULT_BAR:g}.")
@@ -157,14 +185,8 @@ def _limits(
         limits.append(_SYMMETRIC)
     if relation in ("derived", "shared-init"):
         limits.append(_SAME_DRAW)
-    if silent:
-        names = ", ".join(row.base for row in silent)
-        limits.append(f"Layers without a trace of the base: {names}.")
     if evidence.equal and relation == "derived":
         limits.append("Every value that was read is the same in both models.")
-    at_chance = any(g.count.coins >= SILENT_COINS and g.log10_e < 0 for g in evidence.groups)
-    if at_chance or evidence.log10_e < bar:
-        limits.append(_IDENTITY_ORDER)
-    if evidence.log10_e < bar:
+    if relation in ("unrelated", "inconclusive") and evidence.log10_e < bar:
         limits.append(_UNSEEN)
     return tuple(dict.fromkeys(limits))

@@ -7,23 +7,34 @@ from functools import partial
 
 from lineage_plugin.card import Declaration
 from lineage_plugin.evidence.evalue import log10_e_value
+from lineage_plugin.evidence.facts import SILENT_COINS, SILENT_COSINE
 from lineage_plugin.findings import Finding, finding
 from lineage_plugin.judge.types import Comparison, LayerEvidence, Verdict
 from lineage_plugin.text import one_line
 
-__all__ = ["SILENT_COINS", "lineage_findings", "silent_layers", "verdict_of"]
+__all__ = ["lineage_findings", "silent_layers", "verdict_of"]
 
+_STRUCTURAL = frozenset({"partial", "pruned", "upscaled", "upcycled"})
 _KIND_OF_RELATION: Mapping[str, frozenset[str]] = {
-    "finetune": frozenset({"finetune", "partial"}),
+    # A merged adapter is published as full weights, so both words are right for it.
+    "finetune": _STRUCTURAL | {"finetune", "adapter"},
     "quantized": frozenset({"quantized"}),
-    "merge": frozenset({"finetune", "partial", "merge", "quantized"}),
+    "merge": _STRUCTURAL | {"finetune", "merge", "quantized", "adapter"},
     "adapter": frozenset({"adapter"}),
 }
 """Kinds that agree with each declared relation; a merge looks like a fine-tune of each of its parents."""
-
-SILENT_COINS = 24
-"""Coins that a layer, or a kind of unit, needs before its silence means anything."""
-_SILENT_COSINE = 0.05
+_RELATION_OF_KIND: Mapping[str, str] = {"quantized": "quantized", "merge": "merge"}
+"""What to declare for each kind; ``finetune`` for all others."""
+_KIND_WORDS: Mapping[str, str] = {
+    "finetune": "a fine-tuned copy",
+    "adapter": "a copy with a low-rank update merged in",
+    "quantized": "a quantised copy",
+    "merge": "a merge",
+    "pruned": "a pruned copy",
+    "upscaled": "an up-scaled copy",
+    "upcycled": "a mixture of experts made from it",
+    "partial": "a copy with parts replaced",
+}
 
 
 def lineage_findings(comparisons: Sequence[Comparison], declaration: Declaration) -> tuple[Finding, ...]:
@@ -85,16 +96,22 @@ def _of_descent(
     if declared is not None and kind is not None and kind not in _KIND_OF_RELATION[declared]:
         yield here(
             "LIN103",
-            f"declared as {declared} of {base}, but the weights are those of a {kind}",
+            f"declared as {declared} of {base}, but the weights are those of {_KIND_WORDS[kind]}",
             line=declaration.relation_line or declaration.line,
-            help=f"Set base_model_relation to {kind if kind == 'quantized' else 'finetune'}.",
+            help=f"Set base_model_relation to {_RELATION_OF_KIND.get(kind, 'finetune')}.",
         )
-    if kind == "partial":
-        layers = ", ".join(one_line(row.suspect) for row in silent_layers(comparison.layers))
+    silent = ", ".join(one_line(row.suspect) for row in silent_layers(comparison.layers))
+    if silent and kind != "upscaled":
         yield here(
             "LIN109",
-            f"layers without a trace of {base}: {layers}",
+            f"layers without a trace of {base}: {silent}",
             help="Say in the card which layers were replaced or trained anew.",
+        )
+    if comparison.scrubbed is not None:
+        yield here(
+            "LIN108",
+            f"relabelled before the comparison with {base} could show anything: {'; '.join(comparison.scrubbed.how)}",
+            help="Converters and pruning tools re-order weights, too. If you did it, say in the card how and why.",
         )
     if comparison.direction.indication == "base-from-suspect":
         yield here(
@@ -120,7 +137,8 @@ def silent_layers(layers: Sequence[LayerEvidence]) -> tuple[LayerEvidence, ...]:
     return tuple(
         row
         for row in layers
-        if row.coins >= SILENT_COINS and log10_e_value(row.heads, row.coins) < 0 and abs(row.cosine) < _SILENT_COSINE
+        if row.base is None
+        or (row.coins >= SILENT_COINS and log10_e_value(row.heads, row.coins) < 0 and abs(row.cosine) < SILENT_COSINE)
     )
 
 

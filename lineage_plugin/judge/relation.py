@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from lineage_plugin.evidence.gather import PairEvidence
 from lineage_plugin.evidence.inheritance import Descent
+from lineage_plugin.evidence.pair import PairEvidence
 from lineage_plugin.judge.types import Relation
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "FLAT_SLOPE",
     "FULL_SLOPE",
     "PLAUSIBLE_SLOPE",
+    "RETURN_SLOPE",
     "RULED_OUT",
     "SILENT",
     "WHOLE_CONTRAST",
@@ -29,6 +30,9 @@ __all__ = [
 
 DESCENT_SLOPE = 0.75
 """Slopes above are descent, slopes below a shared start; an interval that straddles it is neither."""
+RETURN_SLOPE = 0.55
+"""Slope that the way back must exceed for descent, with its whole interval: what the descendant learned is in the
+ancestor, as far as that had come (measured: descendants from 0.60, twins of a hardly trained model up to 0.54)."""
 PLAUSIBLE_SLOPE = 0.9
 """Slope that an interval must reach for descent to remain possible."""
 FULL_SLOPE = 1.0
@@ -55,15 +59,11 @@ def relation_of(evidence: PairEvidence, bar: float) -> tuple[Relation, str]:
     Returns:
         The relation and a phrase; for ``inconclusive`` the phrase says what is missing.
     """
-    if evidence.mismatch is not None:
-        return "inconclusive", f"{evidence.mismatch}; models of different structure are not compared yet"
-    if evidence.count.coins == 0:
-        reason = (
-            "the byte budget ended before a unit was read" if evidence.cut_short else "there are no comparable units"
-        )
-        return "inconclusive", reason
-    if evidence.log10_e >= bar:
+    if evidence.log10_e >= bar or (evidence.calibrated is not None and evidence.calibrated.log10_calibrated >= bar):
         return _dependent(evidence)
+    if evidence.count.coins == 0:
+        reason = "the byte budget ended before a unit was read" if evidence.cut_short else "no unit could be compared"
+        return "inconclusive", f"{evidence.mismatch}, and {reason}" if evidence.mismatch else reason
     if not evidence.complete:
         return "inconclusive", "the byte budget ended before every layer was read"
     if evidence.log10_e >= SILENT:
@@ -91,23 +91,33 @@ def _dependent(evidence: PairEvidence) -> tuple[Relation, str]:
         )
     if _reading(evidence.descent) == "shared-init" and not _may_descend(evidence.ascent):
         return "shared-init", "the models share a common start, but not what the base learned"
-    if evidence.descent.slope is None:
+    if evidence.descent.slope is None or (_reading(evidence.descent) == "derived" and not _returns(evidence.ascent)):
         return "inconclusive", (
             "the models are dependent, but the base has learned too little to tell descent from a shared initialisation"
+        )
+    if evidence.ascent.slope is None or (_reading(evidence.ascent) == "derived" and not _returns(evidence.descent)):
+        return "inconclusive", (
+            "the models are dependent, but the suspect has learned too little to tell descent from a shared"
+            " initialisation"
         )
     return "inconclusive", "the models are dependent, but descent cannot be told from a shared initialisation"
 
 
 def ancestor_of(evidence: PairEvidence) -> Literal["base", "suspect"] | None:
-    """Return which model shows descent when taken as the ancestor, the base first; None when neither does."""
+    """Return which model shows descent when taken as the ancestor, the base first; None when neither does.
+
+    An ancestor that is hardly more than its random start has learned nothing that a twin could lack, so every twin
+    looks like its descendant. The way back tells: what a descendant learned is in its ancestor, as far as that had
+    come, but what a twin learned is not in a hardly trained model.
+    """
     # A child contains its parent whole: the larger coefficient points at the likelier ancestor.
     forward = (evidence.kept.estimate or 0.0) >= (evidence.reverse.estimate or 0.0)
     likelier = evidence.descent if forward else evidence.ascent
     if _is_flat(likelier) and _is_faded(likelier):
         return None
-    if _reading(evidence.descent) == "derived":
+    if _reading(evidence.descent) == "derived" and _returns(evidence.ascent):
         return "base"
-    return "suspect" if _reading(evidence.ascent) == "derived" else None
+    return "suspect" if _reading(evidence.ascent) == "derived" and _returns(evidence.descent) else None
 
 
 def _reading(found: Descent) -> Relation:
@@ -129,6 +139,11 @@ def _reading(found: Descent) -> Relation:
     if faded or level or (_is_flat(found) and not intact):
         return "shared-init"
     return "inconclusive"
+
+
+def _returns(found: Descent) -> bool:
+    """Whether the likely descendant, in the place of the ancestor, has enough of what it learned in the other."""
+    return found.low is not None and found.low > RETURN_SLOPE
 
 
 def _may_descend(found: Descent) -> bool:

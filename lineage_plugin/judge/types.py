@@ -11,6 +11,10 @@ from lineage_plugin.findings import Finding
 from lineage_plugin.options import DEFAULT_BAR
 
 __all__ = [
+    "CalibratedEvidence",
+    "CalibratedStatistic",
+    "Candidate",
+    "Closest",
     "Comparison",
     "Declared",
     "Direction",
@@ -19,10 +23,14 @@ __all__ = [
     "Inheritance",
     "Interval",
     "LayerEvidence",
+    "Merge",
+    "MergeParent",
     "ModelSummary",
     "Relation",
     "Report",
+    "Scrubbed",
     "Settings",
+    "StageEvidence",
     "Verdict",
 ]
 
@@ -67,15 +75,31 @@ class GroupEvidence:
 
 
 @dataclass(frozen=True, slots=True)
+class StageEvidence:
+    """What one stage of the search contributes: its weight in the average of e-values, its coins and its own e-value.
+
+    Stages are ``identity`` (stored order), ``layers``, ``channels``, ``units`` and ``basis``.
+    """
+
+    name: str
+    weight: float
+    coins: int
+    heads: int
+    log10_e: float
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """All coins of a comparison.
 
     Attributes:
-        log10_e: Decimal logarithm of the e-value; finite, uncapped, negative when the coins speak for independence.
-        coins: Number of coins tossed.
+        log10_e: Decimal logarithm of the e-value, the weighted average over the stages; finite, uncapped, negative when
+            the coins speak for independence.
+        coins: Number of coins tossed in the stage that the comparison is described by.
         heads: Number of heads.
-        exact: Whether the coins are jointly fair under the null by symmetry alone.
+        exact: Whether the coins are jointly fair under the null by symmetry alone, and the claim rests on them.
         groups: The same by kind of coin.
+        stages: Every stage that ran.
     """
 
     log10_e: float
@@ -83,6 +107,7 @@ class Evidence:
     heads: int
     exact: bool
     groups: tuple[GroupEvidence, ...] = ()
+    stages: tuple[StageEvidence, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +143,14 @@ class Direction:
 
 @dataclass(frozen=True, slots=True)
 class LayerEvidence:
-    """What one layer says. ``suspect`` and ``base`` are layer names such as ``3`` or a tensor name."""
+    """What one layer says. ``suspect`` and ``base`` are layer names such as ``3`` or a tensor name.
+
+    ``base`` is None for a layer of the suspect that corresponds to none of the base. The coins are those of the base's
+    layer; where it became several, the first of them has the coins.
+    """
 
     suspect: str
-    base: str
+    base: str | None
     coins: int
     heads: int
     cosine: float
@@ -151,8 +180,78 @@ class Declared:
 
 
 @dataclass(frozen=True, slots=True)
+class Scrubbed:
+    """How units or channels were relabelled or transformed, as far as it was undone.
+
+    Attributes:
+        how: Plain phrases, such as ``MLP units stand in another order``.
+        calibrated_on: What the calibrated evidence rests on, in words; None when the evidence is exact.
+    """
+
+    how: tuple[str, ...]
+    calibrated_on: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CalibratedStatistic:
+    """Comparisons that agree, of how many, and the decimal logarithm of their calibrated value."""
+
+    name: str
+    agreements: int
+    of: int
+    log10_value: float
+
+
+@dataclass(frozen=True, slots=True)
+class CalibratedEvidence:
+    """Evidence that is not exact, kept apart from the e-value.
+
+    Attributes:
+        log10_value: Decimal logarithm of the calibrated value.
+        statistics: What it is made of.
+        rate: Rate of agreement that independent models are granted.
+        worst_share: Largest rate seen among the independent pairs.
+        pairs: Number of those pairs.
+        models: Number of models they were made of.
+        families: Their architectures.
+        width: Smallest and largest width of their residual streams.
+        parameters: Fewest and most parameters.
+    """
+
+    log10_value: float
+    statistics: tuple[CalibratedStatistic, ...]
+    rate: float
+    worst_share: float
+    pairs: int
+    models: int
+    families: tuple[str, ...]
+    width: tuple[int, int]
+    parameters: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
-    """Suspect against one base."""
+    """Suspect against one base.
+
+    Attributes:
+        base: The base.
+        relation: The relation that the evidence supports.
+        kind: What was done to the base, as far as the weights show; None unless derived.
+        summary: The relation in a few words.
+        evidence: The coins.
+        kept: Share of the base that is still there.
+        inheritance: Whether the shared part follows what the base learned.
+        direction: Indication of who came first.
+        layers: Layer by layer; the suspect's layers in order.
+        limits: What was assumed, left out or cannot be known.
+        suspect_cost: What reading the suspect cost.
+        base_cost: What reading the base cost.
+        scrubbed: Relabellings that were undone; None when there were none.
+        calibrated: Evidence that is not exact; None when it was not needed.
+        changes: How the structure differs and what was done to the values: plain phrases, such as ``layers 2-3 appear
+            twice`` or ``4-bit grid in groups of 32``.
+        part: Prefix of the suspect's tensors that the comparison is about; "" for the whole model.
+    """
 
     base: ModelSummary
     relation: Relation
@@ -166,13 +265,18 @@ class Comparison:
     limits: tuple[str, ...]
     suspect_cost: Cost
     base_cost: Cost
-    scrubbed: Mapping[str, object] | None = None
-    calibrated: Mapping[str, object] | None = None
+    scrubbed: Scrubbed | None = None
+    calibrated: CalibratedEvidence | None = None
+    changes: tuple[str, ...] = ()
+    part: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The whole answer: card and weights of one suspect against its bases."""
+    """The whole answer: card and weights of one suspect against its bases.
+
+    ``merge`` and ``closest`` are about several relatives together; None when there was one only.
+    """
 
     created: str
     suspect: ModelSummary
@@ -183,3 +287,85 @@ class Report:
     summary: str
     cost: Cost
     settings: Settings = DEFAULTS
+    merge: Merge | None = None
+    closest: Closest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MergeParent:
+    """How much of one parent is in a merge: an estimate, not exact evidence.
+
+    Attributes:
+        id: The parent.
+        weight: Its weight; None when it could not be estimated.
+        low: Lower end of its 95% interval.
+        high: Upper end.
+        layers: Weight by layer.
+    """
+
+    id: str
+    weight: float | None
+    low: float | None
+    high: float | None
+    layers: tuple[tuple[str, Interval], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """The suspect as a combination of its declared parents.
+
+    Attributes:
+        parents: The parents' weights; that of the common ancestor last when it is no parent itself.
+        ancestor: The common ancestor, or None when the parents were set against each other alone.
+        scale: Common factor of the combination: 1 for a linear merge, above 1 for SLERP.
+        unexplained: Share of the suspect's change that no combination of the parents explains.
+        structure: ``rounding``, ``sparse``, ``low-rank`` or ``dense``; None when nothing was estimated.
+        style: ``linear``, ``slerp``, ``dare`` or ``ties``, a hint; None when it cannot be told.
+        summary: All of it in one plain sentence.
+    """
+
+    parents: tuple[MergeParent, ...]
+    ancestor: str | None
+    scale: Interval
+    unexplained: float | None
+    structure: str | None
+    style: str | None
+    summary: str
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One member of a family as a possible parent.
+
+    Attributes:
+        id: The member.
+        coefficient: Its weight in the combination of all members; None when it could not be estimated.
+        low: Lower end of its 95% interval.
+        high: Upper end.
+        weakest: Coefficient along the weakest directions of what sets it apart: near 1 for a parent.
+    """
+
+    id: str
+    coefficient: float | None
+    low: float | None
+    high: float | None
+    weakest: Interval = UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Closest:
+    """Which member of a family the suspect descends from: an estimate, not exact evidence.
+
+    Attributes:
+        id: The member, or None when it cannot be told.
+        reason: Why, in a plain phrase.
+        between: Two members between which the suspect lies, as a merge does.
+        ancestor: The common ancestor, or None when it is not known.
+        candidates: Every member's standing.
+    """
+
+    id: str | None
+    reason: str
+    between: tuple[str, ...]
+    ancestor: str | None
+    candidates: tuple[Candidate, ...]

@@ -10,14 +10,21 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
 from lineage_plugin._version import __version__
 from lineage_plugin.checkpoint.types import Cost
 from lineage_plugin.findings import Finding
-from lineage_plugin.judge.types import Comparison, Evidence, Interval, ModelSummary, Report
+from lineage_plugin.judge.types import (
+    CalibratedEvidence,
+    Comparison,
+    Evidence,
+    Interval,
+    ModelSummary,
+    Report,
+    Scrubbed,
+)
 
 __all__ = ["SCHEMA", "render", "schema", "to_dict"]
 
@@ -25,7 +32,6 @@ SCHEMA = "lineage-report/1"
 
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
-_MAX_DEPTH = 6
 
 
 def render(report: Report, *, color: bool = False, width: int = 80, unicode: bool = True) -> str:
@@ -82,9 +88,11 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
     inheritance, direction = comparison.inheritance, comparison.direction
     return {
         "base": _model(comparison.base),
+        "part": _text(comparison.part),
         "relation": comparison.relation,
         "kind": comparison.kind,
         "summary": _text(comparison.summary),
+        "changes": [_text(change) for change in comparison.changes],
         "evidence": _evidence(comparison.evidence),
         "kept": _interval(comparison.kept),
         "inheritance": {
@@ -110,8 +118,8 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
             }
             for layer in comparison.layers
         ],
-        "scrubbed": None if comparison.scrubbed is None else _plain(comparison.scrubbed),
-        "calibrated": None if comparison.calibrated is None else _plain(comparison.calibrated),
+        "scrubbed": None if comparison.scrubbed is None else _scrubbed(comparison.scrubbed),
+        "calibrated": None if comparison.calibrated is None else _calibrated(comparison.calibrated),
         "limits": [_text(limit) for limit in comparison.limits],
         "cost": {
             **_cost(comparison.suspect_cost + comparison.base_cost),
@@ -148,6 +156,42 @@ def _evidence(evidence: Evidence) -> dict[str, Any]:
                 "log10_e": _number(group.log10_e),
             }
             for group in evidence.groups
+        ],
+        "stages": [
+            {
+                "name": _text(stage.name),
+                "weight": _number(stage.weight),
+                "coins": int(stage.coins),
+                "heads": int(stage.heads),
+                "log10_e": _number(stage.log10_e) if stage.coins else None,
+            }
+            for stage in evidence.stages
+        ],
+    }
+
+
+def _scrubbed(scrubbed: Scrubbed) -> dict[str, Any]:
+    return {"how": [_text(phrase) for phrase in scrubbed.how], "calibrated_on": _text(scrubbed.calibrated_on)}
+
+
+def _calibrated(calibrated: CalibratedEvidence) -> dict[str, Any]:
+    return {
+        "log10_value": _number(calibrated.log10_value),
+        "rate": _number(calibrated.rate),
+        "worst_share": _number(calibrated.worst_share),
+        "pairs": int(calibrated.pairs),
+        "models": int(calibrated.models),
+        "families": [_text(family) for family in calibrated.families],
+        "width": [int(end) for end in calibrated.width],
+        "parameters": [int(end) for end in calibrated.parameters],
+        "statistics": [
+            {
+                "name": _text(statistic.name),
+                "agreements": int(statistic.agreements),
+                "of": int(statistic.of),
+                "log10_value": _number(statistic.log10_value),
+            }
+            for statistic in calibrated.statistics
         ],
     }
 
@@ -194,24 +238,3 @@ def _number(value: float | None) -> float | None:
 
 def _integer(value: int | None) -> int | None:
     return None if value is None else int(value)
-
-
-def _plain(value: object, depth: int = 0) -> Any:
-    """Return an open-ended value as JSON data; what has no JSON form becomes its string."""
-    if depth > _MAX_DEPTH:
-        return _text(str(value))
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        return _text(value)
-    if isinstance(value, Mapping):
-        return {_text(str(key)): _plain(item, depth + 1) for key, item in value.items()}
-    if isinstance(value, Sequence):
-        return [_plain(item, depth + 1) for item in value]
-    if isinstance(value, int):
-        return value
-    if isinstance(value, float):
-        return _number(value)
-    if hasattr(value, "tolist"):  # a numpy scalar or array
-        return _plain(value.tolist(), depth + 1)
-    return _text(str(value))

@@ -23,6 +23,7 @@ __all__ = [
     "cost",
     "count",
     "curve",
+    "dependent",
     "descent",
     "direction",
     "e_value",
@@ -40,7 +41,24 @@ __all__ = [
 UNSEEN = "No test of weights can see distillation into fresh weights, training on the base's outputs, or shared data."
 
 _DEPENDENT = 3.0
-"""``log10 E`` from which there is something shared whose origin is worth a sentence."""
+"""``log10 E`` from which something seems to be shared, whose origin is worth a sentence."""
+
+_KINDS = {
+    "finetune": "fine-tuned",
+    "adapter": "a merged low-rank adapter",
+    "quantized": "quantised",
+    "merge": "a merge",
+    "pruned": "pruned to fewer units or layers",
+    "upscaled": "up-scaled by repeated layers",
+    "upcycled": "up-cycled to experts",
+    "partial": "in part; some layers are not the base's",
+}
+
+_ALIGNED = {
+    "layers": " after layers were aligned",
+    "units": " after units were matched",
+    "basis": " after the basis of the residual stream was recovered",
+}
 
 
 def plural(number: int, noun: str) -> str:
@@ -100,17 +118,35 @@ def e_value(log10_e: float) -> str:
     return f"{math.floor(value * 10**decimals) / 10**decimals:.{decimals}f}"
 
 
-def coins(evidence: Evidence) -> str:
-    """Return the coins sentence: how many were tossed, how they fell and what that is worth."""
-    if evidence.coins == 0:
-        return "No coin was tossed."
-    fair = "each a fair coin if the models were independent (trained from different random starts)"
-    if not evidence.exact:
-        fair = "each a fair coin if the models were independent and the assumptions under Limits hold"
-    heads = f"{count(evidence.heads)} came up heads"
-    if evidence.heads != evidence.coins:
-        heads += f" ({100 * evidence.heads / evidence.coins:.1f}%)"
-    return f"{plural(evidence.coins, 'comparison')}, {fair}; {heads}. {_worth(evidence)}"
+def coins(evidence: Evidence, *, calibrated: bool = False) -> str:
+    """Return the coins sentence: how many were tossed, how they fell and what that is worth.
+
+    Args:
+        evidence: The coins.
+        calibrated: Whether there is calibrated evidence, which is then what a claim without exact coins rests on.
+    """
+    rests = not evidence.exact and calibrated
+    if evidence.coins == 0 and not any(stage.coins for stage in evidence.stages):
+        said = "No coin was tossed."
+    elif evidence.coins == 0:
+        said = f"No units could be set against each other; coins of another kind were tossed. {_worth(evidence)}"
+    else:
+        fair = "each a fair coin if the models were independent (trained from different random starts)"
+        if not evidence.exact and not rests:
+            fair = "each a fair coin if the models were independent and the assumptions under Limits hold"
+        heads = f"{count(evidence.heads)} came up heads"
+        if evidence.heads != evidence.coins:
+            heads += f" ({100 * evidence.heads / evidence.coins:.1f}%)"
+        said = f"{plural(evidence.coins, 'comparison')}{_lined_up(evidence)}, {fair}; {heads}. {_worth(evidence)}"
+    return f"{said} The answer does not rest on coins but on the calibrated evidence." if rests else said
+
+
+def _lined_up(evidence: Evidence) -> str:
+    """Say what was done before the coins were tossed that the comparison is described by, where the stages tell."""
+    if len(evidence.stages) < 2:
+        return ""
+    same = {stage.name for stage in evidence.stages if (stage.coins, stage.heads) == (evidence.coins, evidence.heads)}
+    return _ALIGNED.get(same.pop(), "") if len(same) == 1 else ""
 
 
 def _worth(evidence: Evidence) -> str:
@@ -155,8 +191,16 @@ def relation(comparison: Comparison, *, declared: bool) -> tuple[str, str, str]:
     }[comparison.relation]
     if declared and comparison.relation in ("identical", "derived"):
         consequence = f"{consequence} This is consistent with the declared base.".strip()
+    if comparison.relation in ("derived", "shared-init") and _rests_on_calibration(comparison):
+        consequence = f"{consequence} This rests on calibrated evidence, not on exact coins.".strip()
     found = sentence(comparison.summary.removeprefix(f"{label}: ")) or found
-    return (f"{label} ({comparison.kind})" if comparison.kind else label), found, consequence
+    if comparison.kind:
+        label += f" ({_KINDS.get(comparison.kind) or one_line(comparison.kind, 40)})"
+    return label, found, consequence
+
+
+def _rests_on_calibration(comparison: Comparison) -> bool:
+    return comparison.calibrated is not None and not comparison.evidence.exact
 
 
 def kept(comparison: Comparison) -> str:
@@ -169,7 +213,7 @@ def kept(comparison: Comparison) -> str:
     if comparison.relation == "unrelated":
         if bounds is None:
             return ""
-        what = "of the base could remain in the weights that were compared"
+        what = "of the base could remain in the weights that were compared, unit against unit"
         return f"At most {bounds[1]} {what} (upper end of the 95% interval)."
     if comparison.relation == "inconclusive":
         return f"Between {bounds[0]} and {bounds[1]} of the base may be present (95% interval)." if bounds else ""
@@ -190,7 +234,7 @@ def descent(comparison: Comparison) -> str:
     low, high = _finite(comparison.inheritance.low), _finite(comparison.inheritance.high)
     if comparison.relation not in ("derived", "shared-init", "inconclusive") or slope is None:
         return ""
-    if comparison.relation == "inconclusive" and comparison.evidence.log10_e < _DEPENDENT:
+    if comparison.relation == "inconclusive" and not dependent(comparison):
         return ""  # the slope of models that share nothing is noise
     meaning = {
         "derived": (
@@ -207,6 +251,11 @@ def descent(comparison: Comparison) -> str:
     if comparison.inheritance.ancestor == "suspect":
         meaning = "what is shared follows what the suspect learned, the mark of descent the other way round."
     return f"Row-energy slope {slope:.2f}{interval}: {meaning}"
+
+
+def dependent(comparison: Comparison) -> bool:
+    """Return whether something seems to be shared, by coins or by what is calibrated."""
+    return comparison.evidence.log10_e >= _DEPENDENT or _rests_on_calibration(comparison)
 
 
 def curve(comparison: Comparison) -> str:

@@ -2,7 +2,8 @@
 
 The verdict comes first, then one section per base that says what was found, how sure that is, where in the network, and
 what was and was not read, and last the findings, one line each as a linter writes them. Colours and signs only repeat
-what the words say. The wording is in :mod:`~lineage_plugin.report.phrases`.
+what the words say. The wording is in :mod:`~lineage_plugin.report.phrases` and
+:mod:`~lineage_plugin.report.searched`.
 
 Everything a model says passes through :func:`~lineage_plugin.text.one_line`, and Rich's markup is never parsed:
 each line is built as a :class:`rich.text.Text`.
@@ -19,9 +20,9 @@ from rich.text import Text
 
 from lineage_plugin.findings import Finding
 from lineage_plugin.judge.types import Comparison, Declared, ModelSummary, Report, Settings
-from lineage_plugin.report import phrases
+from lineage_plugin.report import phrases, searched
 from lineage_plugin.report.picture import picture
-from lineage_plugin.text import one_line
+from lineage_plugin.text import ELLIPSIS, one_line
 
 __all__ = ["render"]
 
@@ -86,6 +87,9 @@ class _Page:
 
     def add(self, content: Text, *, first: Text | str = "", indent: int = 0) -> None:
         """Add a paragraph; ``first`` goes before its first line, ``indent`` spaces before each other."""
+        if not self.unicode and ELLIPSIS in content.plain:
+            # Before wrapping, since it makes the text longer.
+            content = Text("...").join(content.split(ELLIPSIS, allow_blank=True))
         for number, line in enumerate(content.wrap(self._console, self.width - indent)):
             line.rstrip()
             lead = first if number == 0 else " " * indent
@@ -104,8 +108,6 @@ class _Page:
             self._console.print(line, soft_wrap=True)
         file = self._console.file
         written = file.getvalue() if isinstance(file, io.StringIO) else ""
-        if not self.unicode:
-            written = written.replace("\N{HORIZONTAL ELLIPSIS}", "...")
         return "\n".join(line.rstrip() for line in written.split("\n"))
 
 
@@ -157,11 +159,16 @@ def _declared(declared: Declared) -> str:
 def _comparison(page: _Page, comparison: Comparison, settings: Settings, *, declared: bool) -> None:
     title = Text.assemble(("Declared base " if declared else "Base ", "bold"), _model(comparison.base))
     page.add(title, indent=4)
+    page.entry("Part", searched.part(comparison))
     label, found, consequence = phrases.relation(comparison, declared=declared)
     page.entry("Relation", Text.assemble((label, "bold"), f": {found} {consequence}".rstrip()))
+    page.entry("Changes", searched.changes(comparison))
+    page.entry("Relabelled", searched.relabelled(comparison))
     if comparison.relation != "identical" or comparison.evidence.coins:
-        page.entry("Coins", phrases.coins(comparison.evidence))
+        page.entry("Coins", phrases.coins(comparison.evidence, calibrated=comparison.calibrated is not None))
     page.entry("", _groups(comparison))
+    page.entry("", searched.stages(comparison.evidence))
+    page.entry("Calibrated", searched.calibrated(comparison))
     page.entry("Kept", phrases.kept(comparison))
     page.entry("Descent", phrases.descent(comparison))
     page.entry("", phrases.curve(comparison))
@@ -169,7 +176,7 @@ def _comparison(page: _Page, comparison: Comparison, settings: Settings, *, decl
         page.entry("Direction", phrases.direction(comparison.direction))
     _layers(page, comparison)
     page.entry("Read", phrases.cost(comparison.suspect_cost, comparison.base_cost))
-    limits = [one_line(limit, 400) for limit in comparison.limits]
+    limits = [searched.searched(comparison), *(one_line(limit, 400) for limit in comparison.limits)]
     limits.append(phrases.unread(comparison, settings))
     if comparison.relation in ("unrelated", "inconclusive") and not any("istillation" in limit for limit in limits):
         limits.append(phrases.UNSEEN)
@@ -191,11 +198,15 @@ def _groups(comparison: Comparison) -> str:
 def _layers(page: _Page, comparison: Comparison) -> None:
     indent = _LABEL + 2
     bars = picture(comparison.layers, width=page.width - indent, unicode=page.unicode)
-    labels = max((len(bar.label) for bar in bars if bar.bar), default=0)
+    labels = max((len(bar.label) for bar in bars), default=0)
+    drawn = max((len(bar.bar) for bar in bars), default=0)
     for number, bar in enumerate(bars):
         content = Text(bar.note)
-        if bar.bar:
-            content = Text.assemble(f"{bar.label.ljust(labels)}  ", (bar.bar, "green"), f"  {bar.note}")
+        if bar.label or bar.bar:
+            # Words stand where others have their numbers, if there is room.
+            fits = bar.bar or labels + drawn + 4 + len(bar.note) <= page.width - indent
+            blocks = (bar.bar.ljust(drawn) + "  " if fits else "", "green")
+            content = Text.assemble(f"{bar.label.ljust(labels)}  ", blocks, bar.note)
         page.entry("Layers" if number == 0 else "", content)
 
 

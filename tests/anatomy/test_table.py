@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lineage_plugin.anatomy import UnitGroup, analyse
+from lineage_plugin.anatomy import Stream, UnitGroup, analyse
 from lineage_plugin.anatomy.families import Family, families
 from lineage_plugin.anatomy.table import architectures_table
 from tests.anatomy.models import TINY, in_memory
@@ -22,13 +22,19 @@ def test_the_page_holds_the_table_of_the_code() -> None:
 @pytest.mark.parametrize("family", families(), ids=lambda family: family.name)
 def test_the_table_names_the_units_that_models_of_the_family_have(family: Family) -> None:
     groups: list[UnitGroup] = []
+    streams: list[Stream] = []
     for name, tiny in TINY.items():
         if tiny.family == family.name:
             checkpoint = in_memory(name)
-            groups += analyse(describe(checkpoint.tensors), checkpoint.config).groups
+            anatomy = analyse(describe(checkpoint.tensors), checkpoint.config)
+            groups += anatomy.groups
+            streams += [anatomy.stream] if anatomy.stream is not None else []
     assert {group.name for group in groups} == {name for name, _ in family.units}
     for name, how in family.units:
         ours = [group for group in groups if group.name == name]
         if not how.startswith("as in"):
             assert any(group.swap for group in ours) == ("swap" in how)
             assert any(group.flip for group in ours) == ("flip" in how)
+    said = "" if family.stream is None else family.stream.symmetry
+    assert any(stream.swap for stream in streams) == ("swap" in said)
+    assert any(stream.flip for stream in streams) == ("flip" in said)

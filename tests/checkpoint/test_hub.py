@@ -128,6 +128,8 @@ def test_small_files_behind_a_redirect_count_twice(hub: LocalHub, wide: torch.Te
     hub.redirect_small = True
     checkpoint = opened(hub, token=TOKEN)
     assert checkpoint.text("README.md", 4) == "# A "
+    assert checkpoint.data("README.md", 4) == b"# A "
+    assert checkpoint.data("missing.model") is None
     assert checkpoint.cost().requests == 5 == hub.log.requests()
     assert hub.log.records(path="*README.md")[-1].sent == 4
     assert all(r.has_authorization for r in hub.log.records(port="hub"))

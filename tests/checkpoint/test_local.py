@@ -211,6 +211,8 @@ def test_config_and_texts(tmp_path: Path) -> None:
     assert checkpoint.config["hidden_size"] == 2
     assert checkpoint.text("README.md", 6) == "café "
     assert checkpoint.text("README.md", 7) == "café \N{REPLACEMENT CHARACTER}"
+    assert checkpoint.data("README.md", 7) == b"caf\xc3\xa9 \xff"
+    assert checkpoint.data("missing.txt") is checkpoint.data("../secret.txt") is None
     assert checkpoint.text("missing.txt") is None
     assert checkpoint.text("../secret.txt") is None
     assert checkpoint.text(str(tmp_path / "secret.txt")) is None

@@ -11,7 +11,7 @@ import pytest
 
 from lineage_plugin.anatomy import analyse
 from lineage_plugin.checkpoint.types import TensorInfo
-from lineage_plugin.evidence.match import match_groups
+from lineage_plugin.evidence.pairing import match_groups
 from lineage_plugin.evidence.plan import Round, plan_rounds
 from lineage_plugin.evidence.sample import Probe, draw_units
 from tests.evidence.builders import group

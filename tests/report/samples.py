@@ -7,6 +7,8 @@ from dataclasses import replace
 from lineage_plugin.checkpoint.types import Cost
 from lineage_plugin.findings import finding
 from lineage_plugin.judge.types import (
+    CalibratedEvidence,
+    CalibratedStatistic,
     Comparison,
     Declared,
     Direction,
@@ -17,6 +19,8 @@ from lineage_plugin.judge.types import (
     LayerEvidence,
     ModelSummary,
     Report,
+    Scrubbed,
+    StageEvidence,
 )
 
 CREATED = "2026-11-21T18:32:07+00:00"
@@ -197,15 +201,166 @@ def pair() -> Report:
     return replace(derived(), declared=Declared((), None, None, None, None), summary="")
 
 
+def upscaled() -> Report:
+    """Six layers became ten: a block repeated, one layer inserted, one dropped."""
+    rows = [(0, 0), (1, 1), (2, 2), (3, 3), (4, 1), (5, 2), (6, 3), (7, None), (8, 5)]
+    return report(
+        comparison(
+            kind="upscaled",
+            evidence=Evidence(
+                304.2,
+                1020,
+                1020,
+                True,
+                (GroupEvidence("mlp swap", 510, 510, 152.5), GroupEvidence("mlp sign", 510, 510, 152.5)),
+                (StageEvidence("identity", 0.9, 1536, 812, -0.62), StageEvidence("layers", 0.04, 1020, 1020, 305.6)),
+            ),
+            layers=mapped(rows),
+            changes=("layers 1-3 appear twice", "1 layer inserted: 7", "1 layer dropped: 4"),
+        ),
+        summary="zoo/atlas-nine is consistent with its declared base zoo/atlas",
+    )
+
+
+def mapped(rows: list[tuple[int, int | None]], coins: int = 204) -> tuple[LayerEvidence, ...]:
+    """Layers of a map: the first that a base layer became has its coins."""
+    seen: set[int] = set()
+    found = []
+    for mine, base in rows:
+        fresh = base is not None and base not in seen
+        seen |= set() if base is None else {base}
+        heads = coins if fresh else 0
+        name = None if base is None else str(base)
+        found.append(LayerEvidence(str(mine), name, heads, heads, 0.0 if base is None else 0.96))
+    return tuple(found)
+
+
+def deep() -> Report:
+    """80 layers up-scaled to 120: the last 60 behind the first 60."""
+    rows: list[tuple[int, int | None]] = [(i, i if i < 60 else i - 40) for i in range(120)]
+    return report(comparison(kind="upscaled", layers=mapped(rows, 64), changes=("layers 20-59 appear twice",)))
+
+
+def relabelled() -> Report:
+    """Units and channels in another order: exact sign coins after matching."""
+    return report(
+        comparison(
+            evidence=Evidence(
+                1384.1,
+                4608,
+                4608,
+                True,
+                (GroupEvidence("mlp sign", 3072, 3072, 924.4), GroupEvidence("value sign", 1536, 1536, 462.1)),
+                (
+                    StageEvidence("identity", 0.9, 3072, 1529, -1.31),
+                    StageEvidence("layers", 0.04, 0, 0, 0.0),
+                    StageEvidence("channels", 0.02, 192, 97, -0.42),
+                    StageEvidence("units", 0.02, 0, 0, 0.0),
+                    StageEvidence("basis", 0.01, 1536, 770, -0.98),
+                    StageEvidence("basis", 0.01, 4608, 4608, 1386.1),
+                ),
+            ),
+            scrubbed=Scrubbed(("the residual stream was permuted", "MLP units stand in another order")),
+        )
+    )
+
+
+def measured(**fields: object) -> CalibratedEvidence:
+    """Calibrated evidence; fields override."""
+    values: dict[str, object] = {
+        "log10_value": 168.35,
+        "statistics": (
+            CalibratedStatistic("cross-role", 768, 768, 134.1),
+            CalibratedStatistic("sign product", 1533, 1536, 168.6),
+        ),
+        "rate": 2 / 3,
+        "worst_share": 0.5811,
+        "pairs": 276,
+        "models": 24,
+        "families": ("gpt2", "llama", "qwen2"),
+        "width": (64, 768),
+        "parameters": (901_120, 124_439_808),
+        **fields,
+    }
+    return CalibratedEvidence(**values)  # type: ignore[arg-type]
+
+
+SILENT_STAGES = (
+    StageEvidence("identity", 0.9, 3072, 1520, -1.43),
+    StageEvidence("layers", 0.04, 0, 0, 0.0),
+    StageEvidence("channels", 0.02, 192, 97, -0.42),
+    StageEvidence("units", 0.02, 512, 251, -1.18),
+)
+
+
+def disguised() -> Report:
+    """Every label redrawn: no coin sees anything, the calibrated evidence does."""
+    how = (
+        "the residual stream was rotated",
+        "MLP units stand in another order",
+        "the signs of MLP units were flipped",
+    )
+    return report(
+        comparison(
+            evidence=Evidence(
+                -1.4,
+                3072,
+                1520,
+                False,
+                (GroupEvidence("mlp swap", 3072, 1520, -1.43),),
+                (*SILENT_STAGES, StageEvidence("basis", 0.02, 3072, 1544, -1.2)),
+            ),
+            scrubbed=Scrubbed(how, "276 pairs of 24 independent models"),
+            calibrated=measured(),
+        )
+    )
+
+
+def searched() -> Report:
+    """Nothing found after every stage but one."""
+    one = unrelated().comparisons[0]
+    evidence = replace(one.evidence, log10_e=-1.45, stages=SILENT_STAGES)
+    silent = (CalibratedStatistic("cross-role", 396, 768, -21.0), CalibratedStatistic("sign product", 770, 1536, -46.5))
+    value = measured(log10_value=-21.3, statistics=silent)
+    return replace(unrelated(), comparisons=(replace(one, evidence=evidence, calibrated=value),))
+
+
+def composite() -> Report:
+    return report(comparison(part="language_model.", kind="partial"))
+
+
 def hostile() -> Report:
     """Every text that a stranger chooses tries to take over the terminal."""
     bad = HOSTILE
     one = comparison(
         base=model(bad, revision=bad, format=bad, architecture=bad, sha256={bad: bad}),
         summary=bad,
-        layers=(LayerEvidence(bad, bad, 8, 8, 0.5), LayerEvidence("1", bad, 0, 0, float("nan"))),
+        layers=(
+            LayerEvidence(bad, bad, 8, 8, 0.5),
+            LayerEvidence("1", bad, 0, 0, float("nan")),
+            LayerEvidence(bad, None, 0, 0, 0.0),
+            LayerEvidence("-1", "1e3", 0, 0, 0.5),
+            LayerEvidence("9" * 5000, "1", 4, 4, 0.5),
+            LayerEvidence("\u200b", "\u200b", 0, 0, float("inf")),
+        ),
         limits=(bad, bad * 40),
-        evidence=Evidence(2.0, 8, 8, False, (GroupEvidence(bad, 4, 4, 1.0), GroupEvidence("b", 4, 4, 1.0))),
+        evidence=Evidence(
+            2.0,
+            8,
+            8,
+            False,
+            (GroupEvidence(bad, 4, 4, 1.0), GroupEvidence("b", 4, 4, 1.0)),
+            (StageEvidence(bad, 0.5, 8, 8, 1.0), StageEvidence("\u200b", 0.5, 8, 8, 1.0)),
+        ),
+        scrubbed=Scrubbed((bad, "\x07", bad * 40), bad),
+        calibrated=measured(
+            families=(bad, "\u202e", *["x" * 90] * 40),
+            statistics=(CalibratedStatistic(bad, 1, 2, 0.1),),
+            width=(0, 10**30),
+            parameters=(10**30, 0),
+        ),
+        changes=(bad, "", *[bad] * 60),
+        part=bad,
     )
     return report(
         one,
@@ -216,4 +371,7 @@ def hostile() -> Report:
     )
 
 
-ALL = (derived, unrelated, twin, inconclusive, identical, no_base, pair, hostile)
+ALL = (
+    *(derived, unrelated, twin, inconclusive, identical, no_base, pair, hostile),
+    *(upscaled, deep, relabelled, disguised, searched, composite),
+)

@@ -16,7 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineage_plugin.checkpoint.types import Cost
-from lineage_plugin.judge.types import Direction, Evidence, Inheritance, Interval, Report
+from lineage_plugin.judge.types import (
+    Direction,
+    Evidence,
+    Inheritance,
+    Interval,
+    LayerEvidence,
+    Report,
+    Scrubbed,
+    StageEvidence,
+)
 from lineage_plugin.report import render
 from lineage_plugin.report.json_report import schema, to_dict
 from tests.report import samples
@@ -69,6 +78,46 @@ def test_the_fields_are_those_of_the_contract() -> None:
     assert document["findings"][0]["code"] == "LIN107"
 
 
+def test_the_evidence_about_changed_and_disguised_models_is_written() -> None:
+    up = parsed(samples.upscaled())["comparisons"][0]
+    assert up["changes"] == ["layers 1-3 appear twice", "1 layer inserted: 7", "1 layer dropped: 4"]
+    assert up["part"] == ""
+    assert up["scrubbed"] is None
+    assert up["calibrated"] is None
+    assert up["layers"][7] == {"suspect": "7", "base": None, "coins": 0, "heads": 0, "cosine": 0.0}
+    assert up["layers"][4]["base"] == "1"
+    assert up["evidence"]["stages"] == [
+        {"name": "identity", "weight": 0.9, "coins": 1536, "heads": 812, "log10_e": -0.62},
+        {"name": "layers", "weight": 0.04, "coins": 1020, "heads": 1020, "log10_e": 305.6},
+    ]
+    hidden = parsed(samples.disguised())["comparisons"][0]
+    assert hidden["evidence"]["exact"] is False
+    assert hidden["scrubbed"]["how"][0] == "the residual stream was rotated"
+    assert hidden["scrubbed"]["calibrated_on"] == "276 pairs of 24 independent models"
+    assert hidden["calibrated"] == {
+        "log10_value": 168.35,
+        "rate": 2 / 3,
+        "worst_share": 0.5811,
+        "pairs": 276,
+        "models": 24,
+        "families": ["gpt2", "llama", "qwen2"],
+        "width": [64, 768],
+        "parameters": [901_120, 124_439_808],
+        "statistics": [
+            {"name": "cross-role", "agreements": 768, "of": 768, "log10_value": 134.1},
+            {"name": "sign product", "agreements": 1533, "of": 1536, "log10_value": 168.6},
+        ],
+    }
+    assert parsed(samples.relabelled())["comparisons"][0]["scrubbed"]["calibrated_on"] is None
+    assert parsed(samples.composite())["comparisons"][0]["part"] == "language_model."
+
+
+def test_a_stage_that_tossed_no_coin_has_no_value() -> None:
+    stages = parsed(samples.relabelled())["comparisons"][0]["evidence"]["stages"]
+    assert [stage["name"] for stage in stages if stage["log10_e"] is None] == ["layers", "units"]
+    assert [stage["name"] for stage in stages].count("basis") == 2
+
+
 def test_the_cost_of_a_comparison_is_the_sum_of_both_models() -> None:
     suspect, base = Cost(10, 8, 100, 3, 0.5), Cost(20, 16, 200, 4, 0.25)
     cost = parsed(samples.report(samples.comparison(suspect_cost=suspect, base_cost=base)))["comparisons"][0]["cost"]
@@ -89,13 +138,13 @@ def test_numbers_that_are_not_finite_become_null() -> None:
         inheritance=Inheritance(math.nan, None, math.inf, ((0.5, math.nan),)),
         direction=Direction("unclear", math.nan, None),
         layers=samples.layers([1.0], cosine=math.nan),
-        calibrated={"score": math.inf, "array": np.array([1.0, np.nan])},
+        evidence=Evidence(1.0, 4, 4, True, (), (StageEvidence("layers", 0.04, 0, 0, -math.inf),)),
     )
     document = parsed(samples.report(bad))
     comparison = document["comparisons"][0]
     assert comparison["kept"] == {"estimate": None, "low": None, "high": None}
     assert comparison["inheritance"]["curve"] == [[0.5, None]]
-    assert comparison["calibrated"] == {"score": None, "array": [1.0, None]}
+    assert comparison["evidence"]["stages"][0]["log10_e"] is None
     VALIDATOR.validate(document)
 
 
@@ -129,7 +178,16 @@ def test_the_same_report_gives_the_same_text() -> None:
 @given(st.text(), st.floats(allow_nan=True), st.one_of(st.none(), st.text()))
 def test_any_text_and_number_gives_a_valid_report(text: str, number: float, maybe: str | None) -> None:
     report = samples.report(
-        samples.comparison(summary=text, kept=Interval(number, number, number), limits=(text,)),
+        samples.comparison(
+            summary=text,
+            kept=Interval(number, number, number),
+            limits=(text,),
+            changes=(text,),
+            part=text,
+            scrubbed=Scrubbed((text,), maybe),
+            calibrated=samples.measured(families=(text,)),
+            layers=(LayerEvidence(text, maybe, 0, 0, number),),
+        ),
         suspect=samples.model(text, revision=maybe, architecture=maybe),
         summary=text,
     )
@@ -169,6 +227,21 @@ WRONG = {
     "digest": _set("suspect.sha256", {"f": "abc"}),
     "created": _set("created", "yesterday"),
     "scrubbed without its calibration": _set("comparisons.0.scrubbed", {"how": ["permuted"]}),
+    "scrubbed with more": _set("comparisons.0.scrubbed.why", "theft"),
+    "scrubbed without phrases": _set("comparisons.0.scrubbed.how", "permuted"),
+    "calibrated with more": _set("comparisons.0.calibrated.log10_e", 3.0),
+    "calibrated value as text": _set("comparisons.0.calibrated.log10_value", "168"),
+    "calibrated rate of one": _set("comparisons.0.calibrated.rate", 1),
+    "calibrated share above one": _set("comparisons.0.calibrated.worst_share", 1.2),
+    "calibrated width without an end": _set("comparisons.0.calibrated.width", [64]),
+    "calibrated pairs negative": _set("comparisons.0.calibrated.pairs", -1),
+    "statistic with half an agreement": _set("comparisons.0.calibrated.statistics.0.agreements", 0.5),
+    "stage of negative weight": _set("comparisons.0.evidence.stages.0.weight", -0.1),
+    "stage that outweighs all": _set("comparisons.0.evidence.stages.0.weight", 1.5),
+    "stage with more": _set("comparisons.0.evidence.stages.0.p", 0.1),
+    "change that is no text": _set("comparisons.0.changes", [3]),
+    "part is null": _set("comparisons.0.part", None),
+    "layer of no suspect": _set("comparisons.0.layers.0.suspect", None),
     "parameters negative": _set("suspect.parameters", -5),
     "cost without requests": lambda document: document["cost"].pop("requests"),
     "cost of the base missing": lambda document: document["comparisons"][0]["cost"].pop("base"),
@@ -179,7 +252,7 @@ WRONG = {
 
 @pytest.mark.parametrize("change", WRONG.values(), ids=WRONG.keys())
 def test_the_schema_refuses_a_wrong_report(change: Callable[[dict[str, Any]], object]) -> None:
-    document = to_dict(samples.twin())
+    document = to_dict(samples.report(*samples.disguised().comparisons, findings=samples.twin().findings))
     VALIDATOR.validate(document)
     change(wrong := copy.deepcopy(document))
     assert not VALIDATOR.is_valid(wrong)
@@ -187,7 +260,7 @@ def test_the_schema_refuses_a_wrong_report(change: Callable[[dict[str, Any]], ob
 
 def test_every_field_of_every_object_is_required() -> None:
     """Dropping any one field anywhere must be noticed: consumers may rely on all of them."""
-    document = to_dict(replace(samples.unrelated()))
+    document = to_dict(replace(samples.unrelated(), comparisons=samples.disguised().comparisons))
 
     def objects(node: object, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
         if isinstance(node, dict):

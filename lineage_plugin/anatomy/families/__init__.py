@@ -14,6 +14,7 @@ from functools import cache
 
 from lineage_plugin.anatomy.layouts import Task
 from lineage_plugin.anatomy.stacks import Layer, Stack
+from lineage_plugin.anatomy.stream import StreamLayout
 
 __all__ = ["Family", "families"]
 
@@ -29,6 +30,7 @@ class Family:
         types: Model types whose attention is known to be what the names say; units of attention need it.
         rank: When several families claim a stack, the one of the highest rank has it.
         every_stack: Whether a model may consist of several stacks, such as an encoder and a decoder.
+        stream: Where the residual stream is stored; None where it is not described.
         models: Examples of models, for the documentation.
         units: The groups, for the documentation: group name to a few words.
         notes: Particulars, for the documentation.
@@ -40,6 +42,7 @@ class Family:
     types: frozenset[str]
     rank: int = 0
     every_stack: bool = False
+    stream: StreamLayout | None = None
     models: str = ""
     units: tuple[tuple[str, str], ...] = ()
     notes: str = ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from lineage_plugin.anatomy.families import Family
 from lineage_plugin.anatomy.layouts import AttentionNames, Task
 from lineage_plugin.anatomy.stacks import Layer, Stack
+from lineage_plugin.anatomy.stream import Norms, StreamLayout
 
 __all__ = ["FAMILY"]
 
@@ -43,11 +44,32 @@ def _analyse(task: Task, layer: Layer) -> None:
         task.leave_out("mlp", layer, "its MLP has other tensors than the known layouts")
 
 
+def _norms(task: Task) -> Norms | None:
+    settings = task.settings
+    if settings.model_type not in _TYPES or settings.flag("sinusoidal_pos_embds", False) is not False:
+        return None
+    # The norms stand in the stream itself, so their gains act on the skip connection, too, and cannot be moved.
+    if settings.model_type == "distilbert":
+        return Norms("layer", after_attention="sa_layer_norm", after_mlp="output_layer_norm", bias=True, foldable=False)
+    return Norms(
+        "layer",
+        after_attention="attention.output.LayerNorm",
+        after_mlp="output.LayerNorm",
+        bias=True,
+        foldable=False,
+    )
+
+
 FAMILY = Family(
     name="bert",
     claims=_claims,
     analyse=_analyse,
     types=_TYPES,
+    stream=StreamLayout(
+        embedding="embeddings.word_embeddings",
+        blocks=frozenset({"attention", "intermediate", "output", "ffn"}),
+        norms=_norms,
+    ),
     every_stack=True,
     models="BERT, RoBERTa, XLM-RoBERTa, ELECTRA, CamemBERT, DistilBERT",
     units=(("mlp", "swap"), ("value", "swap, flip"), ("query-key", "swap, flip")),

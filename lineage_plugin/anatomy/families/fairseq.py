@@ -6,6 +6,7 @@ from lineage_plugin.anatomy.attention import CROSS
 from lineage_plugin.anatomy.families import Family
 from lineage_plugin.anatomy.layouts import AttentionNames, Task
 from lineage_plugin.anatomy.stacks import Layer, Stack
+from lineage_plugin.anatomy.stream import Norms, StreamLayout
 
 __all__ = ["FAMILY", "SELF"]
 
@@ -47,11 +48,28 @@ def _analyse(task: Task, layer: Layer) -> None:
         task.leave_out("mlp", layer, "its MLP has other tensors than the known layouts")
 
 
+def _norms(task: Task) -> Norms | None:
+    # Encoder and decoder have a stream each, joined by shared embeddings; and some add fixed sinusoids. OPT has one
+    # stream, learned positions, and (but for one size) norms before the blocks.
+    settings = task.settings
+    if settings.model_type != "opt" or settings.flag("do_layer_norm_before", True) is not True:
+        return None
+    return Norms("layer", attention="self_attn_layer_norm", mlp="final_layer_norm", bias=True)
+
+
 FAMILY = Family(
     name="fairseq",
     claims=_claims,
     analyse=_analyse,
     types=_TYPES,
+    stream=StreamLayout(
+        embedding="embed_tokens",
+        blocks=frozenset({"self_attn", "fc1", "fc2"}),
+        norms=_norms,
+        unembedding=("lm_head",),
+        final="final_layer_norm",
+        symmetry="swap (OPT)",
+    ),
     every_stack=True,
     models="Whisper, BART, mBART, Marian, Pegasus, M2M-100, OPT",
     units=(("mlp", "swap"), ("value", "swap, flip"), ("query-key", "swap, flip")),

@@ -6,6 +6,7 @@ from lineage_plugin.anatomy.channels import columns, rows
 from lineage_plugin.anatomy.families import Family
 from lineage_plugin.anatomy.layouts import Task
 from lineage_plugin.anatomy.stacks import Layer, Stack
+from lineage_plugin.anatomy.stream import Norms, StreamLayout
 
 __all__ = ["FAMILY"]
 
@@ -42,11 +43,19 @@ def _attention(task: Task, layer: Layer) -> None:
     task.attention(layer, q, k, v, rows("o", output), ("n_head", "num_attention_heads"))
 
 
+def _norms(task: Task) -> Norms | None:
+    # Positions are learned rows added to the stream: free to change along with it.
+    return Norms("layer", attention="ln_1", mlp="ln_2", bias=True) if task.settings.model_type == "gpt2" else None
+
+
 FAMILY = Family(
     name="gpt2",
     claims=_claims,
     analyse=_analyse,
     types=frozenset({"gpt2"}),
+    stream=StreamLayout(
+        embedding="wte", blocks=frozenset({"attn", "mlp"}), norms=_norms, unembedding=("lm_head",), final="ln_f"
+    ),
     rank=1,
     models="GPT-2, DistilGPT2, DialoGPT",
     units=(("mlp", "swap"), ("value", "swap, flip"), ("query-key", "swap, flip")),

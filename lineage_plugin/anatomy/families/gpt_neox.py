@@ -6,6 +6,7 @@ from lineage_plugin.anatomy.channels import columns, rows
 from lineage_plugin.anatomy.families import Family
 from lineage_plugin.anatomy.layouts import Task
 from lineage_plugin.anatomy.stacks import Layer, Stack
+from lineage_plugin.anatomy.stream import Norms, StreamLayout
 
 __all__ = ["FAMILY"]
 
@@ -43,11 +44,25 @@ def _attention(task: Task, layer: Layer) -> None:
     task.attention(layer, q, k, v, columns("o", output), ("num_attention_heads",), rotary=True)
 
 
+def _norms(task: Task) -> Norms | None:
+    # Side by side or one after the other: either way attention and MLP have a norm of their own.
+    if task.settings.model_type != "gpt_neox":
+        return None
+    return Norms("layer", attention="input_layernorm", mlp="post_attention_layernorm", bias=True)
+
+
 FAMILY = Family(
     name="gpt_neox",
     claims=_claims,
     analyse=_analyse,
     types=frozenset({"gpt_neox"}),
+    stream=StreamLayout(
+        embedding="embed_in",
+        blocks=frozenset({"attention", "mlp"}),
+        norms=_norms,
+        unembedding=("embed_out", "lm_head"),
+        final="final_layer_norm",
+    ),
     rank=1,
     models="GPT-NeoX, Pythia, StableLM-alpha",
     units=(

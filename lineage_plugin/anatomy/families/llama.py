@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lineage_plugin.anatomy.channels import columns, rows
 from lineage_plugin.anatomy.families import Family
 from lineage_plugin.anatomy.layouts import GATED, AttentionNames, Task
 from lineage_plugin.anatomy.rotary import ROTARY
 from lineage_plugin.anatomy.stacks import Layer, Stack
+from lineage_plugin.anatomy.stream import Norms, StreamLayout
 
-__all__ = ["FAMILY", "attention", "gated", "mlp"]
+__all__ = ["FAMILY", "STREAM", "attention", "gated", "mlp"]
 
 _NAMES = AttentionNames(
     "self_attn.q_proj",
@@ -21,6 +24,66 @@ _NAMES = AttentionNames(
 )
 _PLUS_ONE = frozenset({"gpt_oss", "openai_privacy_filter", "minimax_m3_vl", "minimax_m3_vl_text"})
 """Model types that compute ``activation(gate) * (up + 1)``, which is not odd in ``up``."""
+_BEFORE = Norms("rms", attention="input_layernorm", mlp="post_attention_layernorm")
+_AFTER = Norms("rms", after_attention="post_attention_layernorm", after_mlp="post_feedforward_layernorm")
+_AROUND = Norms(
+    "rms",
+    attention="input_layernorm",
+    mlp="pre_feedforward_layernorm",
+    after_attention="post_attention_layernorm",
+    after_mlp="post_feedforward_layernorm",
+    plus_one=True,
+)
+_CENTRED = replace(_BEFORE, kind="layer", bias=True)
+_PARALLEL = Norms("layer", attention="input_layernorm", mlp="input_layernorm")
+_PARALLEL_WITH_BIAS = replace(_PARALLEL, bias=True)
+_NORMS: dict[str, Norms] = {
+    **dict.fromkeys(
+        (
+            "arcee",
+            "cwm",
+            "dots1",
+            "ernie4_5",
+            "ernie4_5_moe",
+            "glm",
+            "glm4_moe",
+            "gpt_oss",
+            "granite",
+            "helium",
+            "llama",
+            "ministral",
+            "ministral3",
+            "mistral",
+            "mixtral",
+            "olmoe",
+            "phi3",
+            "qwen2",
+            "qwen2_5_vl",
+            "qwen2_5_vl_text",
+            "qwen2_moe",
+            "qwen2_vl",
+            "qwen2_vl_text",
+            "qwen3",
+            "qwen3_moe",
+            "qwen3_vl_text",
+            "seed_oss",
+            "smollm3",
+        ),
+        _BEFORE,
+    ),
+    **dict.fromkeys(("exaone4", "flex_olmo", "olmo2", "olmo3"), _AFTER),
+    **dict.fromkeys(("gemma2", "gemma3", "gemma3_text"), _AROUND),
+    **dict.fromkeys(("phimoe", "stablelm", "starcoder2"), _CENTRED),
+    # LayerNorm without a bias looks like RMSNorm on disk.
+    **dict.fromkeys(("cohere", "cohere2"), _PARALLEL),
+    "apertus": Norms("rms", attention="attention_layernorm", mlp="feedforward_layernorm"),
+    "gemma": replace(_BEFORE, plus_one=True),
+    "glm4": replace(_BEFORE, after_attention="post_self_attn_layernorm", after_mlp="post_mlp_layernorm"),
+    "nemotron": replace(_CENTRED, plus_one=True),
+    "olmo": Norms("layer", gains=False),
+    "vaultgemma": Norms("rms", attention="input_layernorm", mlp="pre_feedforward_layernorm", plus_one=True),
+}
+"""Norms by model type, as the models' reference code has them."""
 _MLP = frozenset({"gate_proj", "up_proj", "down_proj", "gate_up_proj", "c_fc", "c_proj", "act_fn"})
 
 
@@ -64,6 +127,23 @@ def mlp(task: Task, layer: Layer, parent: str = "mlp", *, part: int = 0, known: 
         task.leave_out("mlp", layer, "its MLP has other tensors than the known layouts")
 
 
+def _norms(task: Task) -> Norms | None:
+    norms = _NORMS.get(task.settings.model_type)
+    if task.settings.model_type == "stablelm" and not task.stack.has("post_attention_layernorm.weight"):
+        return _PARALLEL_WITH_BIAS  # attention and MLP side by side behind one norm
+    return norms
+
+
+STREAM = StreamLayout(
+    embedding="embed_tokens",
+    blocks=frozenset({"self_attn", "mlp", "block_sparse_moe"}),
+    norms=_norms,
+    unembedding=("lm_head",),
+    final="norm",
+    symmetry="swap; flip with RMSNorm",
+)
+
+
 def _claims(stack: Stack) -> bool:
     return stack.has("self_attn.q_proj.weight", "self_attn.o_proj.weight") or (
         stack.has("mlp.gate_proj.weight", "mlp.up_proj.weight", "mlp.down_proj.weight")
@@ -80,6 +160,7 @@ FAMILY = Family(
     claims=_claims,
     analyse=_analyse,
     types=frozenset(ROTARY),
+    stream=STREAM,
     models="Llama, Mistral, Qwen2, Qwen3, Gemma 1-3, OLMo 1-3, Granite, SmolLM3, StableLM, Cohere, GLM, Starcoder2",
     units=(
         ("mlp", "swap; flip when gated"),

@@ -6,7 +6,7 @@ import re
 
 from lineage_plugin.anatomy.channels import Channels, columns, expert_columns, expert_rows, rows
 from lineage_plugin.anatomy.families import Family
-from lineage_plugin.anatomy.families.llama import attention, gated, mlp
+from lineage_plugin.anatomy.families.llama import STREAM, attention, gated, mlp
 from lineage_plugin.anatomy.layouts import Task
 from lineage_plugin.anatomy.rotary import ROTARY
 from lineage_plugin.anatomy.stacks import Layer, Stack
@@ -100,6 +100,7 @@ FAMILY = Family(
     claims=_claims,
     analyse=_analyse,
     types=frozenset(ROTARY),
+    stream=STREAM,
     rank=1,
     models="Mixtral, Qwen2-MoE, Qwen3-MoE, OLMoE, GPT-OSS (unquantised)",
     units=(

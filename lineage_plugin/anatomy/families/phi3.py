@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lineage_plugin.anatomy.channels import columns, rows
 from lineage_plugin.anatomy.families import Family
-from lineage_plugin.anatomy.families.llama import mlp
+from lineage_plugin.anatomy.families.llama import STREAM, mlp
 from lineage_plugin.anatomy.layouts import Task
 from lineage_plugin.anatomy.stacks import Layer, Stack
 
@@ -51,6 +51,7 @@ FAMILY = Family(
     claims=_claims,
     analyse=_analyse,
     types=frozenset({"phi3"}),
+    stream=STREAM,
     rank=1,
     models="Phi-3, Phi-3.5, Phi-4",
     units=(

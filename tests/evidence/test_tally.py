@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lineage_plugin.evidence.effects import differences
-from lineage_plugin.evidence.gather import _shares, _State
+from lineage_plugin.evidence.tally import Tally, _shares
 from lineage_plugin.judge.relation import relation_of
 from lineage_plugin.options import Options
 from tests.evidence.builders import sample
@@ -31,9 +31,9 @@ def layer(rng: np.random.Generator, units: int, dim: int, number: int, related: 
 def test_a_few_units_of_many_layers_decide(units: int) -> None:
     """A 70B model is read four units a layer: they must reach the statistics, or descent could never be told."""
     rng = np.random.default_rng(units)
-    state = _State(exact=True, layers=16)
-    state.add([layer(rng, units, 512, i, related=True) for i in range(16)], complete=True)
-    evidence = state.evidence(Options())
+    tally = Tally(exact=True, layers=16)
+    tally.add([layer(rng, units, 512, i, related=True) for i in range(16)])
+    evidence = tally.evidence(Options(), complete=True)
     assert evidence.count.heads == evidence.count.coins
     # Units that learned little else than one direction look like clones of each other and share a coin.
     assert 0.95 * 16 * (units + units // 2) <= evidence.count.coins <= 16 * (units + units // 2)
@@ -52,8 +52,8 @@ def test_silent_groups_take_no_part_in_the_statistics() -> None:
 def test_the_order_of_rounds_does_not_matter() -> None:
     rng = np.random.default_rng(6)
     samples = [layer(rng, 32, 64, i, related=True) for i in range(6)]
-    one, many = _State(exact=True, layers=6), _State(exact=True, layers=6)
-    one.add(samples, complete=True)
+    one, many = Tally(exact=True, layers=6), Tally(exact=True, layers=6)
+    one.add(samples)
     for single in samples:
-        many.add([single], complete=True)
-    assert one.evidence(Options()) == many.evidence(Options())
+        many.add([single])
+    assert one.evidence(Options(), complete=True) == many.evidence(Options(), complete=True)

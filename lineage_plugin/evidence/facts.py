@@ -1,0 +1,159 @@
+"""What is known about a derived pair when its kind is decided: structure, layers, and the values as they are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineage_plugin.anatomy.types import Anatomy, UnitGroup
+from lineage_plugin.checkpoint.types import Checkpoint
+from lineage_plugin.evidence.evalue import log10_e_value
+from lineage_plugin.evidence.grid import grid
+from lineage_plugin.evidence.lowrank import LowRank, low_rank, rounding_error
+from lineage_plugin.evidence.models import Models
+from lineage_plugin.evidence.pair import LayerCoins, PairEvidence
+from lineage_plugin.evidence.pairing import kind
+from lineage_plugin.evidence.sample import Sample
+from lineage_plugin.evidence.traits import Facts, dead_units, semi_structured, sparsity
+
+__all__ = ["SILENT_COINS", "StoredRows", "facts_of", "is_silent", "stored_rows"]
+
+FloatArray = NDArray[np.float32]
+
+MOST_ROWS = 256
+"""Rows of a matrix that are kept for a look at its values."""
+LOOKED_AT = 8
+"""Matrices whose values are looked at for a grid; the search costs most there."""
+SILENT_COINS = 24
+"""Coins that a layer, or a kind of unit, needs before its silence means anything."""
+SILENT_COSINE = 0.05
+_NARROW = frozenset({"F8_E4M3", "F8_E5M2"})
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class StoredRows:
+    """Rows of one matrix of the suspect, as stored, and the rows of the base that they are set against.
+
+    Attributes:
+        role: Role of the matrix.
+        suspect_tensor: Name of the suspect's tensor.
+        base_tensor: Name of the base's tensor.
+        suspect: ``[rows, columns]``.
+        base: The same of the base.
+    """
+
+    role: str
+    suspect_tensor: str
+    base_tensor: str
+    suspect: FloatArray
+    base: FloatArray
+
+
+def stored_rows(sample: Sample) -> list[StoredRows]:
+    """Return the matrices of a sample whose units are whole rows in both models."""
+    mine = {vectors.role: vectors for vectors in sample.probe.suspect.vectors}
+    theirs = {vectors.role: vectors for vectors in sample.probe.base.vectors}
+    found = []
+    for role, a, b in zip(sample.roles, sample.suspect, sample.base, strict=True):
+        one, other = mine[role], theirs[role]
+        if (one.axis, one.span, one.index.shape[1]) == (0, None, 1) == (other.axis, other.span, other.index.shape[1]):
+            found.append(StoredRows(role, one.tensor, other.tensor, a[:MOST_ROWS], b[:MOST_ROWS]))
+    return found
+
+
+def is_silent(row: LayerCoins) -> bool:
+    """Say whether a layer shows no trace of the base although it had the coins to show it."""
+    coins = row.count.coins
+    loud = coins < SILENT_COINS or log10_e_value(row.count.heads, coins) >= 0
+    return not loud and abs(row.cosine) < SILENT_COSINE
+
+
+def facts_of(models: Models, found: PairEvidence, rows: Sequence[StoredRows]) -> Facts:
+    """Return what is known about a derived pair.
+
+    Args:
+        models: Suspect and base.
+        found: The evidence.
+        rows: Some rows of both models as stored; differences are taken only where units were not relabelled.
+
+    Returns:
+        The facts.
+    """
+    suspect, base = models.suspect_anatomy, models.base_anatomy
+    experts = [any(group.name == "experts" for group in anatomy.groups) for anatomy in (suspect, base)]
+    upcycled = experts == [True, False]
+    layers = found.layer_map
+    looked_at = rows[:: max(1, -(-len(rows) // LOOKED_AT))]
+    return Facts(
+        compared=max(1, len(rows)),
+        experts_from_dense=upcycled,
+        layers=suspect.layers,
+        base_layers=base.layers,
+        repeated=0 if layers is None else len(layers.repeated),
+        dropped=0 if layers is None else len(layers.dropped),
+        without_trace=tuple(row.suspect for row in found.layers if row.base is None or is_silent(row)),
+        units_kept=1.0 if upcycled else _ratio(suspect, base),
+        width_kept=suspect.width / base.width if suspect.width and base.width else 1.0,
+        grids=tuple(grid(row.suspect, _dtype(models.suspect, row.suspect_tensor)) for row in looked_at),
+        base_grids=tuple(grid(row.base, _dtype(models.base, row.base_tensor)) for row in looked_at),
+        narrow_dtype=_narrow(models),
+        low_rank=None if found.relabelled else _low_rank(models, rows),
+        change=None if found.relabelled else _change(rows),
+        zeros=_mean([sparsity(row.suspect) for row in rows]),
+        base_zeros=_mean([sparsity(row.base) for row in rows]),
+        zero_pattern=_pattern(rows),
+        dead=sum(int((dead_units(row.suspect) & ~dead_units(row.base)).sum()) for row in rows),
+    )
+
+
+def _low_rank(models: Models, rows: Sequence[StoredRows]) -> LowRank | None:
+    noise = [rounding_error(row.suspect, _dtype(models.suspect, row.suspect_tensor)) for row in rows]
+    return low_rank([row.suspect - row.base for row in rows], noise, [row.role for row in rows]) if rows else None
+
+
+def _change(rows: Sequence[StoredRows]) -> float | None:
+    """Return the root mean square of the differences, relative to that of the base."""
+    moved = sum(float(np.square(row.suspect - row.base, dtype=np.float64).sum()) for row in rows)
+    total = sum(float(np.square(row.base, dtype=np.float64).sum()) for row in rows)
+    return float(np.sqrt(moved / total)) if total > 0 and np.isfinite(moved) and np.isfinite(total) else None
+
+
+def _pattern(rows: Sequence[StoredRows]) -> tuple[int, int] | None:
+    """Return the pattern of zeros that all matrices of the suspect share and no matrix of the base has."""
+    found = {semi_structured(row.suspect) for row in rows}
+    if len(found) != 1 or any(semi_structured(row.base) for row in rows):
+        return None
+    return found.pop()
+
+
+def _ratio(suspect: Anatomy, base: Anatomy) -> float:
+    """Return the units of the suspect's layers over those of the base's: the least of all kinds of unit."""
+    shares = []
+    for name in ("mlp", "value"):
+        mine, theirs = _sizes(suspect, name), _sizes(base, name)
+        if mine and theirs:
+            shares.append(float(np.mean(mine)) / float(np.mean(theirs)))
+    return min(shares, default=1.0)
+
+
+def _sizes(anatomy: Anatomy, name: str) -> list[int]:
+    groups: list[UnitGroup] = [group for group in anatomy.groups if kind(group) == name]
+    return [group.units for group in groups]
+
+
+def _dtype(checkpoint: Checkpoint, tensor: str) -> str:
+    return checkpoint.tensors[tensor].dtype
+
+
+def _narrow(models: Models) -> str | None:
+    suspect, base = (
+        {info.dtype for info in model.tensors.values()} & _NARROW for model in (models.suspect, models.base)
+    )
+    return ", ".join(sorted(suspect)) if suspect and not base else None
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else 0.0

@@ -1,0 +1,89 @@
+"""The two models of a comparison, opened and analysed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lineage_plugin.anatomy import Anatomy, analyse
+from lineage_plugin.anatomy.analyse import parts_of
+from lineage_plugin.anatomy.compare import structure_mismatch
+from lineage_plugin.checkpoint.types import Checkpoint
+
+__all__ = ["Models", "models_of"]
+
+MOST_PARTS = 8
+"""Parts of a composite that are considered."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Models:
+    """Suspect and base.
+
+    Attributes:
+        suspect: The suspect's checkpoint.
+        base: The base's checkpoint.
+        suspect_anatomy: The suspect's anatomy.
+        base_anatomy: The base's anatomy.
+    """
+
+    suspect: Checkpoint
+    base: Checkpoint
+    suspect_anatomy: Anatomy
+    base_anatomy: Anatomy
+
+    @property
+    def local(self) -> bool:
+        """Whether both are on this machine."""
+        return self.suspect.local and self.base.local
+
+    @property
+    def exact(self) -> bool:
+        """Whether coins of different groups may be pooled: both graphs are known."""
+        return self.suspect_anatomy.exact and self.base_anatomy.exact
+
+    @property
+    def spent(self) -> int:
+        """Bytes of tensor data read so far, of the model of which more was read."""
+        return max(self.suspect.cost().tensor_bytes, self.base.cost().tensor_bytes)
+
+
+def models_of(suspect: Checkpoint, base: Checkpoint) -> Models:
+    """Analyse two models, of composites the parts that belong together.
+
+    A vision-language model is compared with its vision base by its vision tower and with its language base by its
+    language model: the parts of one layout are tried, and those chosen whose structures agree best.
+
+    Args:
+        suspect: The suspect.
+        base: The base.
+
+    Returns:
+        Both models with their anatomies.
+
+    Raises:
+        InputError: When the headers declare more units than any real model has.
+    """
+    mine, others = (analyse(model.tensors, model.config) for model in (suspect, base))
+    best, rank = (mine, others), _agreement(mine, others)
+    if structure_mismatch(mine, others) is not None:
+        for family, prefix in parts_of(suspect.tensors)[:MOST_PARTS]:
+            for other, place in parts_of(base.tensors)[:MOST_PARTS]:
+                if family == other:
+                    pair = (
+                        analyse(suspect.tensors, suspect.config, family=family, part=prefix),
+                        analyse(base.tensors, base.config, family=family, part=place),
+                    )
+                    if _agreement(*pair) > rank:
+                        best, rank = pair, _agreement(*pair)
+    return Models(suspect, base, *best)
+
+
+def _agreement(mine: Anatomy, others: Anatomy) -> tuple[bool, bool, bool, bool]:
+    """Return how far two structures agree, the most important first."""
+    usable = bool(mine.groups and others.groups)
+    return (
+        usable and mine.family == others.family,
+        usable and mine.width == others.width,
+        usable and mine.layers == others.layers,
+        usable and structure_mismatch(mine, others) is None,
+    )

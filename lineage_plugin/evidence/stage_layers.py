@@ -1,0 +1,212 @@
+"""Layers that moved: dropped, repeated, inserted, re-ordered.
+
+Units keep their numbers when whole layers move, so the same units of every layer of both models are set against each
+other, all layers against all. Half of the pairs are used for the search; it looks at absolute values where a unit's
+sign is free. Coins are tossed on the units of the *other* half, which no one has looked at: exchanging two of them, or
+flipping one, changes nothing that the search saw, so the coins are as fair as without a search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineage_plugin.anatomy.types import Anatomy, UnitGroup
+from lineage_plugin.evidence.coins import draw_pairs
+from lineage_plugin.evidence.frame import Frame
+from lineage_plugin.evidence.layers import LayerMap, align_layers, swap_scores
+from lineage_plugin.evidence.models import Models
+from lineage_plugin.evidence.pairing import GroupPair, kind, pair_groups
+from lineage_plugin.evidence.plan import first_draw
+from lineage_plugin.evidence.sample import Probe, Sample, entropy, read_units
+from lineage_plugin.evidence.tally import Tally
+from lineage_plugin.options import Options
+
+__all__ = ["LayerStage", "align_by_layer"]
+
+FloatArray = NDArray[np.float32]
+Float64Array = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+LEAST_SCORE = 4.0
+"""Standardised swap score from which two layers may be called the same."""
+HELD_BYTES = 192 << 20
+"""Bytes of float32 units that are held of one model."""
+EXPERTS = 4
+"""Experts of a layer that are looked at."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class LayerStage:
+    """Outcome of the search.
+
+    Attributes:
+        layers: Which layer of the base each layer of the suspect corresponds to, by position among the layers.
+        suspect_layers: Numbers of the suspect's layers, in order.
+        base_layers: Numbers of the base's layers, in order.
+        tally: Coins and effects of the units that the search did not look at; empty when no layer was found.
+    """
+
+    layers: LayerMap
+    suspect_layers: tuple[int, ...]
+    base_layers: tuple[int, ...]
+    tally: Tally
+
+    def pairs(self) -> Iterator[tuple[int, int]]:
+        """Yield the numbers of corresponding layers, the suspect's first."""
+        for mine, position in zip(self.suspect_layers, self.layers.base_of, strict=True):
+            if position is not None:
+                yield mine, self.base_layers[position]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Shelf:
+    """The same units of all layers of one kind and part."""
+
+    pair: GroupPair
+    units: IntArray
+    odd: tuple[bool, ...]
+    suspect: Mapping[int, UnitGroup]
+    base: Mapping[int, UnitGroup]
+    suspect_vectors: Mapping[int, tuple[FloatArray, ...]]
+    base_vectors: Mapping[int, tuple[FloatArray, ...]]
+    search: IntArray
+    test: IntArray
+
+
+def align_by_layer(models: Models, options: Options, frame: Frame | None = None) -> LayerStage | None:
+    """Find which layer became which, and toss coins on units that the search did not look at.
+
+    Args:
+        models: Suspect and base.
+        options: Seed and budget.
+        frame: Common coordinates of the two streams; None when they are the same.
+
+    Returns:
+        The outcome, or None when no kind of unit has the same form in both models.
+
+    Raises:
+        InputError: When a file cannot be read or decoded.
+        HubError: When the Hub does not deliver.
+    """
+    shelves = [_fill(models, found, options, frame) for found in _kinds(models, options, frame)]
+    shelves = [shelf for shelf in shelves if shelf.search.shape[0] >= 4 and shelf.test.shape[0] >= 2]
+    if not shelves:
+        return None
+    mine = tuple(sorted({layer for shelf in shelves for layer in shelf.suspect}))
+    others = tuple(sorted({layer for shelf in shelves for layer in shelf.base}))
+    total = np.zeros((len(mine), len(others)))
+    weight = np.zeros_like(total)
+    for shelf in shelves:
+        rows = [mine.index(layer) for layer in shelf.suspect_vectors]
+        columns = [others.index(layer) for layer in shelf.base_vectors]
+        found = swap_scores(
+            list(shelf.suspect_vectors.values()), list(shelf.base_vectors.values()), shelf.odd, shelf.search
+        )
+        total[np.ix_(rows, columns)] += found
+        weight[np.ix_(rows, columns)] += 1
+    scores = total / np.sqrt(np.maximum(weight, 1))
+    layers = align_layers(scores, least=LEAST_SCORE)
+    tally = Tally(models.exact, len(others))
+    stage = LayerStage(layers, mine, others, tally)
+    samples = [_sample(shelf, a, b) for a, b in stage.pairs() for shelf in shelves]
+    tally.add([sample for sample in samples if sample is not None], as_stored=frame is None)
+    return stage
+
+
+def _kinds(
+    models: Models, options: Options, frame: Frame | None
+) -> Iterator[tuple[GroupPair, dict[int, UnitGroup], dict[int, UnitGroup]]]:
+    """Yield for each kind and part the usual form of its groups and the layers that have it."""
+    mine, others = _parts(models.suspect_anatomy), _parts(models.base_anatomy)
+    for key, bases in others.items():
+        name, part = key
+        candidates = mine.get(key) or next((g for (n, p), g in mine.items() if n == name and p == part), None)
+        if candidates is None:
+            continue
+        base, suspect = _usual(bases), _usual(candidates)
+        experts = len({group.part for group in models.suspect_anatomy.groups if group.name == "experts"})
+        pair = pair_groups(suspect, base, experts=experts, same_width=frame is None)
+        if pair is None or (frame is None and models.suspect_anatomy.width != models.base_anatomy.width):
+            continue
+        yield (
+            pair,
+            {group.layer: group for group in candidates if group.units == suspect.units},
+            {group.layer: group for group in bases if group.units == base.units},
+        )
+
+
+def _parts(anatomy: Anatomy) -> dict[tuple[str, int], list[UnitGroup]]:
+    found: dict[tuple[str, int], list[UnitGroup]] = {}
+    for group in anatomy.groups:
+        if group.swap and (group.name != "experts" or group.part < EXPERTS):
+            found.setdefault((kind(group), group.part), []).append(group)
+    return found
+
+
+def _usual(groups: Sequence[UnitGroup]) -> UnitGroup:
+    counts = np.bincount([group.units for group in groups])
+    return next(group for group in groups if group.units == int(counts.argmax()))
+
+
+def _fill(
+    models: Models,
+    found: tuple[GroupPair, dict[int, UnitGroup], dict[int, UnitGroup]],
+    options: Options,
+    frame: Frame | None,
+) -> _Shelf:
+    pair, suspects, bases = found
+    draw = first_draw(models.suspect, models.base, [pair], seed=options.seed, budget=options.budget)
+    units = draw.units(pair.base)
+    if pair.partners is not None:
+        units = units[pair.partners[units] >= 0]
+    mine = {vectors.role: vectors for vectors in pair.suspect.vectors}
+    theirs = {vectors.role: vectors for vectors in pair.base.vectors}
+    width = models.base_anatomy.width
+    size = 4 * max(width, 1) * sum(theirs[role].index.shape[1] for role in pair.roles)
+    limit = max(16, HELD_BYTES // (size * max(len(suspects), len(bases))))
+    pairs = draw_pairs(pair.base.block[units], [*entropy(options.seed, pair.base), 3])[: limit // 2]
+    # Units without a partner are not read, except over the Hub, where the same rows were read before.
+    kept = np.unique(pairs) if models.local else np.arange(units.shape[0])
+    units, pairs = units[kept], np.searchsorted(kept, pairs).astype(np.int64)
+    half = pairs.shape[0] // 2
+    partners = units if pair.partners is None else pair.partners[units]
+    suspect_rows = read_units(models.suspect, [(g, partners, pair.roles) for g in suspects.values()])
+    base_rows = read_units(models.base, [(g, units, pair.roles) for g in bases.values()])
+    if frame is not None:
+        suspect_rows = [
+            frame.of_suspect(g, pair.roles, r) for g, r in zip(suspects.values(), suspect_rows, strict=True)
+        ]
+        base_rows = [frame.of_base(g, pair.roles, r) for g, r in zip(bases.values(), base_rows, strict=True)]
+    return _Shelf(
+        pair=pair,
+        units=units,
+        odd=tuple(mine[role].odd and theirs[role].odd for role in pair.roles),
+        suspect=suspects,
+        base=bases,
+        suspect_vectors=dict(zip(suspects, suspect_rows, strict=True)),
+        base_vectors=dict(zip(bases, base_rows, strict=True)),
+        search=pairs[:half],
+        test=pairs[half:],
+    )
+
+
+def _sample(shelf: _Shelf, suspect: int, base: int) -> Sample | None:
+    """Return the units of two corresponding layers that the search did not look at."""
+    if suspect not in shelf.suspect_vectors or base not in shelf.base_vectors:
+        return None
+    chosen = np.unique(shelf.test)
+    units = shelf.units[chosen]
+    partners = None if shelf.pair.partners is None else shelf.pair.partners[units]
+    probe = Probe(shelf.suspect[suspect], shelf.base[base], units, shelf.pair.roles, partners)
+    return Sample(
+        probe,
+        shelf.pair.roles,
+        shelf.odd,
+        tuple(part[chosen] for part in shelf.suspect_vectors[suspect]),
+        tuple(part[chosen] for part in shelf.base_vectors[base]),
+        np.searchsorted(chosen, shelf.test).astype(np.int64),
+    )

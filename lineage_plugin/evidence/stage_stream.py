@@ -1,0 +1,138 @@
+"""The residual stream: coins of its channels, and its basis when that was changed.
+
+Both look at token embeddings alone, on tokens that both vocabularies have. Channels of the stream have no names, so
+they give exact coins of their own. And since exchanging or flipping hidden units leaves embeddings alone, unit coins
+tossed in a basis that was recovered from embeddings are as fair as in the stored one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineage_plugin.anatomy.types import Stream
+from lineage_plugin.checkpoint.types import Checkpoint
+from lineage_plugin.evidence.basis import Basis, recover_basis
+from lineage_plugin.evidence.channels import ChannelCoins, channel_coins, match_channels
+from lineage_plugin.evidence.models import Models
+from lineage_plugin.options import Options
+from lineage_plugin.tokens import TokenMatch, match_tokens, read_rows, read_vocabulary, same_tokenizer
+
+__all__ = ["find_basis", "shared_tokens", "toss_channels"]
+
+FloatArray = NDArray[np.float32]
+
+CHANNEL_TOKENS = 256
+"""Token rows over which channels are compared."""
+REMOTE_TOKENS = 64
+"""The same over the Hub, side by side in the file."""
+LEAST_ROWS = 16
+"""Usable token rows below which channels are not compared."""
+BASIS_TOKENS = 1.5
+"""Token rows read for recovering a basis, as a multiple of the channels."""
+LEAST_TOKENS = 512
+"""Token rows read at least."""
+
+
+def shared_tokens(models: Models) -> TokenMatch | None:
+    """Return the rows of the tokens that both vocabularies have; None when a stream is not known.
+
+    Vocabulary files are read only where the models differ in their size or digest.
+    """
+    sizes = [_rows(checkpoint, stream) for checkpoint, stream in _streams(models)]
+    if len(sizes) < 2 or not all(sizes):
+        return None
+    if same_tokenizer(models.suspect, models.base) and sizes[0] == sizes[1]:
+        return match_tokens(None, None, *sizes)
+    return match_tokens(read_vocabulary(models.suspect), read_vocabulary(models.base), *sizes)
+
+
+def toss_channels(models: Models, tokens: TokenMatch, options: Options) -> tuple[ChannelCoins, ...]:
+    """Toss the coins of the channels of the residual stream: in stored order, and, where signs are free, matched.
+
+    Args:
+        models: Suspect and base.
+        tokens: Rows of the tokens that both have.
+        options: Seed.
+
+    Returns:
+        The coins of each way, to be averaged; none when something fixed is added to the streams.
+
+    Raises:
+        InputError: When a file cannot be read or decoded.
+        HubError: When the Hub does not deliver.
+    """
+    streams = [stream for _, stream in _streams(models)]
+    if len(streams) < 2 or not all(stream.swap for stream in streams):
+        return ()
+    rng = np.random.default_rng([options.seed & 0xFFFFFFFF, 0xCA])
+    count = tokens.suspect.shape[0]
+    if models.local:
+        chosen = np.sort(rng.permutation(count)[:CHANNEL_TOKENS])
+    else:
+        start = int(rng.integers(0, max(1, count - REMOTE_TOKENS)))
+        chosen = np.arange(start, min(count, start + REMOTE_TOKENS))
+    suspect, base = _read_both(models, tokens, chosen)
+    usable = np.isfinite(suspect).all(axis=1) & np.isfinite(base).all(axis=1)
+    suspect, base = suspect[usable], base[usable]
+    if suspect.shape[0] < LEAST_ROWS:
+        return ()
+    flip, found = all(stream.flip for stream in streams), []
+    if streams[0].width == streams[1].width:
+        found.append(channel_coins(suspect, base, flip=flip, seed=options.seed))
+    if flip:
+        matched, _ = match_channels(suspect, base, flip=True)
+        found.append(channel_coins(suspect, base, flip=True, seed=options.seed, channels=matched))
+    return tuple(found)
+
+
+def find_basis(models: Models, tokens: TokenMatch, options: Options) -> Basis | None:
+    """Recover how the channels of the suspect's stream became those of the base's.
+
+    Args:
+        models: Suspect and base.
+        tokens: Rows of the tokens that both have.
+        options: Seed.
+
+    Returns:
+        The basis; None when there is no better one than the stored, or the streams are not known.
+
+    Raises:
+        InputError: When a file cannot be read or decoded.
+        HubError: When the Hub does not deliver.
+    """
+    streams = [stream for _, stream in _streams(models)]
+    if len(streams) < 2 or not all(stream.swap for stream in streams):
+        return None
+    width = max(stream.width for stream in streams)
+    count = max(LEAST_TOKENS, int(BASIS_TOKENS * width))
+    rng = np.random.default_rng([options.seed & 0xFFFFFFFF, 0xCB])
+    chosen = np.sort(rng.permutation(tokens.suspect.shape[0])[:count])
+    suspect, base = _read_both(models, tokens, chosen)
+    if any(stream.norm == "layer" for stream in streams):
+        # What LayerNorm takes from the stream does nothing, and a rotated copy may lack it.
+        suspect, base = (rows - rows.mean(axis=1, keepdims=True) for rows in (suspect, base))
+    same = streams[0].norm == streams[1].norm
+    return recover_basis(suspect, base, flip=all(stream.flip for stream in streams), rotate=same)
+
+
+def _streams(models: Models) -> list[tuple[Checkpoint, Stream]]:
+    found = (
+        (models.suspect, models.suspect_anatomy.stream),
+        (models.base, models.base_anatomy.stream),
+    )
+    return [(checkpoint, stream) for checkpoint, stream in found if stream is not None]
+
+
+def _rows(checkpoint: Checkpoint, stream: Stream) -> int:
+    info = checkpoint.tensors.get(stream.embedding)
+    return 0 if info is None or len(info.shape) != 2 else info.shape[0]
+
+
+def _read_both(models: Models, tokens: TokenMatch, chosen: NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
+    """Read the embeddings of some of the matched tokens, ``[tokens, width]`` each."""
+    suspect, base = (
+        read_rows(checkpoint, stream.embedding, rows[chosen])
+        for (checkpoint, stream), rows in zip(_streams(models), (tokens.suspect, tokens.base), strict=True)
+    )
+    return suspect, base

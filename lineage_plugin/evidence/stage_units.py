@@ -1,0 +1,408 @@
+"""Units that were relabelled, dropped or copied: which unit became which.
+
+Units are matched by what they *read* (gate and up rows, value rows), up to a flip of their sign, and their coins are
+the signs of what they *write* (down, output). The search has seen nothing of these, so the coins are exactly fair
+however hard it looked; swap coins are not tossed, since exchanging two units would have exchanged their partners, too.
+
+That a unit must be copied as a whole has a second reason. Two trainings from one seed draw from one stream of random
+numbers; where the architectures differ a little (biases draw, too) the same rows come out a few places later. Such
+models are dependent in what units read, unit by unit, and yet share no unit: what they write was drawn elsewhere.
+
+A layer costs the whole matrix that units are matched by, so of a large model only a few layers spread over the depth
+are aligned: their thousands of sign coins are enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineage_plugin.anatomy.compare import shared_roles
+from lineage_plugin.anatomy.stream import READS
+from lineage_plugin.anatomy.types import Anatomy, UnitGroup, Vectors
+from lineage_plugin.checkpoint.types import Checkpoint
+from lineage_plugin.evidence.calibrated import Calibrated, calibrated, count_agreements
+from lineage_plugin.evidence.coins import cosines, draw_pairs
+from lineage_plugin.evidence.frame import Frame
+from lineage_plugin.evidence.layers import LayerMap, align_layers
+from lineage_plugin.evidence.mixing import head_cosines, is_mixed
+from lineage_plugin.evidence.models import Models
+from lineage_plugin.evidence.pairing import kind
+from lineage_plugin.evidence.sample import Probe, Sample, entropy, read_units
+from lineage_plugin.evidence.tally import Tally
+from lineage_plugin.evidence.units import match_units, relatedness
+from lineage_plugin.options import Options
+
+__all__ = ["UnitStage", "align_by_unit", "calibrate_stage", "matching_bytes", "values_are_mixed"]
+
+FloatArray = NDArray[np.float32]
+Float64Array = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+_Part = tuple[int, int]
+
+MATCHED_BY: Mapping[str, tuple[str, ...]] = {"mlp": ("gate", "fc1"), "value": ("v",)}
+"""Role that units of each kind are matched by, the first that they have."""
+LEAST_SCORE = 4.0
+"""Relatedness from which two layers may be called the same (of independent models the largest of 1,000 was 2.5)."""
+SAMPLE = 64
+"""Base units by which layers are told apart."""
+SMALL = 96 << 20
+"""Bytes of one model's matching matrices up to which all layers are held and compared with all."""
+LARGE_LAYERS = 4
+"""Layers of a large model that are aligned."""
+NEIGHBOURS = 3
+"""Layers to either side of the expected place that are looked at in a large model."""
+UNITS = 512
+"""Base units of a group that are matched in a large model."""
+EXPERTS = 16
+"""Experts of a layer that are looked at."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class UnitStage:
+    """Outcome of the search.
+
+    Attributes:
+        layers: Which layer of the base each layer of the suspect corresponds to, by position; None where only some
+            layers were looked at.
+        suspect_layers: Numbers of the suspect's layers.
+        base_layers: Numbers of the base's layers.
+        tally: Sign coins of the matched units, and effects.
+        moved: For each kind the share of neighbouring matched units that changed their order.
+        nearness: For each kind the mean cosine, in absolute value, of what matched units are matched by.
+        samples: The matched units of the MLPs.
+        complete: Whether all layers were looked at.
+    """
+
+    layers: LayerMap | None
+    suspect_layers: tuple[int, ...]
+    base_layers: tuple[int, ...]
+    tally: Tally
+    moved: Mapping[str, float]
+    nearness: Mapping[str, float]
+    samples: tuple[Sample, ...]
+    complete: bool
+
+
+def matching_bytes(models: Models) -> int:
+    """Return about how many stored bytes of a model matching its units reads, of the larger model."""
+    return max(
+        _bytes(checkpoint, anatomy)
+        for checkpoint, anatomy in (
+            (models.suspect, models.suspect_anatomy),
+            (models.base, models.base_anatomy),
+        )
+    )
+
+
+def _bytes(checkpoint: Checkpoint, anatomy: Anatomy) -> int:
+    tensors = {v.tensor for g in anatomy.groups if _role(g) is not None for v in g.vectors}
+    total = sum(checkpoint.tensors[name].nbytes for name in tensors)
+    return total if _is_small(anatomy) else total * LARGE_LAYERS // max(anatomy.layers, 1)
+
+
+def _is_small(anatomy: Anatomy) -> bool:
+    held = sum(4 * group.units * anatomy.width for group in anatomy.groups if _role(group) is not None)
+    return held <= SMALL
+
+
+def align_by_unit(
+    models: Models,
+    options: Options,
+    frame: Frame | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> UnitStage | None:
+    """Match units layer by layer and toss their sign coins.
+
+    Args:
+        models: Suspect and base.
+        options: Seed.
+        frame: Common coordinates of the two streams; None when they are the same.
+        progress: Called with the layers aligned so far, and all.
+
+    Returns:
+        The outcome, or None when the models have no kind of unit in common.
+
+    Raises:
+        InputError: When a file cannot be read or decoded.
+        HubError: When the Hub does not deliver.
+    """
+    search = _Search(models, options, frame)
+    kinds = search.kinds()
+    if not kinds or (frame is None and models.suspect_anatomy.width != models.base_anatomy.width):
+        return None
+    mine, others = search.layers("suspect", kinds), search.layers("base", kinds)
+    small = _is_small(models.suspect_anatomy) and _is_small(models.base_anatomy)
+    layers = _align(search, kinds, mine, others, small)
+    pairs = [(mine[i], others[j]) for i, j in enumerate(layers) if j is not None]
+    if not small:
+        # One layer of the suspect for each base layer is enough where each costs hundreds of megabytes.
+        pairs = list({base: (suspect, base) for suspect, base in pairs}.values())
+    tally = Tally(models.exact, len(others))
+    moved: dict[str, list[float]] = {}
+    near: dict[str, list[float]] = {}
+    kept: list[Sample] = []
+    for done, (a, b) in enumerate(pairs):
+        samples = list(_match_layer(search, kinds, a, b, small, options.seed))
+        for sample in samples:
+            # Units of a pruned layer change their numbers but keep their order.
+            share = float(np.mean(np.diff(sample.probe.partner_units) < 0))
+            moved.setdefault(kind(sample.probe.base), []).append(share)
+            first = sample.roles.index(_role(sample.probe.base) or "")
+            cosine = np.nan_to_num(np.abs(cosines(sample.suspect[first], sample.base[first])))
+            near.setdefault(kind(sample.probe.base), []).append(float(cosine.mean()))
+            if kind(sample.probe.base) == "mlp" and len(kept) < 64:
+                kept.append(sample)
+        # All copies of a base unit go into one call, so that they share one coin.
+        search.collected.setdefault(b, []).extend(samples)
+        if progress is not None:
+            progress(done + 1, len(pairs))
+    for samples in search.collected.values():
+        tally.add(samples, as_stored=frame is None)
+    found = LayerMap(tuple(layers), len(others)) if small else None
+    shares, nearness = (
+        {name: float(np.mean(values)) for name, values in measured.items()} for measured in (moved, near)
+    )
+    return UnitStage(found, mine, others, tally, shares, nearness, tuple(kept), small)
+
+
+def calibrate_stage(models: Models, stage: UnitStage, frame: Frame | None, options: Options) -> Calibrated:
+    """Compare the vectors that the match did not look at, for models whose labels have all been redrawn.
+
+    Args:
+        models: Suspect and base.
+        stage: The groups that correspond.
+        frame: The common coordinates in which they were found.
+        options: Seed.
+
+    Returns:
+        The calibrated evidence; each unit of the base is counted once.
+    """
+    search = _Search(models, options, frame)
+    counts, seen = [], set()
+    for sample in stage.samples:
+        mine, theirs = sample.probe.suspect, sample.probe.base
+        if theirs.key in seen:
+            continue
+        seen.add(theirs.key)
+        roles = sample.roles
+        suspect, base = (
+            dict(zip(roles, search.matrices(side, group, roles, hold=False), strict=True))
+            for side, group in (("suspect", mine), ("base", theirs))
+        )
+        # The other roles are looked at afterwards, so here they may have no part in the match.
+        by = _role(theirs) or ""
+        match = match_units(suspect[by], base[by], even=_vectors(theirs, by).odd)
+        counts.append(
+            count_agreements(
+                suspect,
+                base,
+                dict(zip(roles, sample.odd, strict=True)),
+                matched_on=by,
+                rows=(match.suspect_rows, match.base_rows),
+                seed=options.seed,
+            )
+        )
+    return calibrated(counts)
+
+
+def values_are_mixed(
+    models: Models, layers: Sequence[tuple[str, str]], frame: Frame | None, nearness: float = 0.0
+) -> bool:
+    """Say whether the heads of corresponding layers do more alike as wholes than their channels do one by one.
+
+    Args:
+        models: Suspect and base.
+        layers: Numbers of corresponding layers, the suspect's first.
+        frame: The common coordinates; None when the streams are the same.
+        nearness: Mean cosine of the value channels that were matched one by one.
+    """
+    search = _Search(models, Options(), frame)
+    found = []
+    for suspect, base in layers:
+        mine, theirs = search.groups("suspect", "value", int(suspect)), search.groups("base", "value", int(base))
+        if mine and theirs and {"v", "o"} <= set(search.roles(mine[0], theirs[0])) and mine[0].units == theirs[0].units:
+            a = search.matrices("suspect", mine[0], ("v", "o"), hold=False)
+            b = search.matrices("base", theirs[0], ("v", "o"), hold=False)
+            found.append(head_cosines(theirs[0], (a[0], a[1]), (b[0], b[1])))
+    return is_mixed(found, nearness)
+
+
+@dataclass(eq=False)
+class _Search:
+    """Reads whole matching matrices, and holds those of small models."""
+
+    models: Models
+    options: Options
+    frame: Frame | None
+    held: dict[tuple[str, tuple[str, int, int], tuple[str, ...]], tuple[FloatArray, ...]] = field(default_factory=dict)
+    collected: dict[int, list[Sample]] = field(default_factory=dict)
+
+    def kinds(self) -> list[str]:
+        """Return the kinds of unit that both models have in forms that can be set against each other."""
+        found = []
+        for name in MATCHED_BY:
+            mine, theirs = self.groups("suspect", name), self.groups("base", name)
+            if mine and theirs and _role(mine[0]) in self.roles(mine[0], theirs[0]):
+                found.append(name)
+        return found
+
+    def groups(self, side: str, name: str, layer: int | None = None) -> list[UnitGroup]:
+        """Return the groups of one kind, all or of one layer."""
+        anatomy = self.anatomy(side)
+        return [
+            group
+            for group in anatomy.groups
+            if kind(group) == name
+            and group.swap
+            and (layer is None or group.layer == layer)
+            and (group.name != "experts" or group.part < EXPERTS)
+        ]
+
+    def anatomy(self, side: str) -> Anatomy:
+        return self.models.suspect_anatomy if side == "suspect" else self.models.base_anatomy
+
+    def checkpoint(self, side: str) -> Checkpoint:
+        return self.models.suspect if side == "suspect" else self.models.base
+
+    def layers(self, side: str, kinds: Sequence[str]) -> tuple[int, ...]:
+        """Return the numbers of the layers that have units of the given kinds."""
+        return tuple(sorted({group.layer for name in kinds for group in self.groups(side, name)}))
+
+    def roles(self, suspect: UnitGroup, base: UnitGroup) -> tuple[str, ...]:
+        """Return the roles in which units of two groups can be set against each other."""
+        return shared_roles(suspect, base, same_width=self.frame is None)
+
+    def matrices(self, side: str, group: UnitGroup, roles: tuple[str, ...], *, hold: bool) -> tuple[FloatArray, ...]:
+        """Return all units of a group in common coordinates, one matrix a role."""
+        key = (side, group.key, roles)
+        if key in self.held:
+            return self.held[key]
+        found = self.vectors(side, group, np.arange(group.units, dtype=np.int64), roles)
+        if hold:
+            self.held[key] = found
+        return found
+
+    def matched_by(self, suspect: UnitGroup, base: UnitGroup, small: bool) -> tuple[str, ...]:
+        """Return the roles that units are matched by: all they read, or one where each costs 100 MB."""
+        first = _role(base) or ""
+        return tuple(role for role in self.roles(suspect, base) if role == first or (small and role in READS))
+
+    def vectors(self, side: str, group: UnitGroup, units: IntArray, roles: Sequence[str]) -> tuple[FloatArray, ...]:
+        """Return vectors of some units in common coordinates."""
+        found = read_units(self.checkpoint(side), [(group, units, roles)])[0]
+        if self.frame is None:
+            return found
+        return (self.frame.of_suspect if side == "suspect" else self.frame.of_base)(group, roles, found)
+
+
+def _role(group: UnitGroup) -> str | None:
+    have = {vectors.role for vectors in group.vectors}
+    return next((role for role in MATCHED_BY.get(kind(group), ()) if role in have), None)
+
+
+def _vectors(group: UnitGroup, role: str) -> Vectors:
+    return next(vectors for vectors in group.vectors if vectors.role == role)
+
+
+def _align(
+    search: _Search, kinds: Sequence[str], mine: Sequence[int], others: Sequence[int], small: bool
+) -> list[int | None]:
+    """Return, for each layer of the suspect, the position of the base's layer it corresponds to."""
+    scores = np.full((len(mine), len(others)), -np.inf)
+    chosen = (
+        range(len(others)) if small else np.unique(np.linspace(0, len(others) - 1, LARGE_LAYERS).round().astype(int))
+    )
+    for j in chosen:
+        for i in _candidates(j, len(mine), len(others), small):
+            if not small and np.isfinite(scores[:, j]).any() and scores[:, j].max() >= 2 * LEAST_SCORE:
+                break
+            scores[i, j] = _score(search, kinds, mine[i], others[j], small)
+    if small:
+        return list(align_layers(scores, least=LEAST_SCORE).base_of)
+    # Few base layers were looked at: each goes to its best partner.
+    found: list[int | None] = [None] * len(mine)
+    for j in chosen:
+        best = int(np.argmax(scores[:, j]))
+        if scores[best, j] >= LEAST_SCORE:
+            found[best] = int(j)
+    return found
+
+
+def _candidates(base: int, mine: int, others: int, small: bool) -> Iterable[int]:
+    """Yield positions of suspect layers, the likeliest first."""
+    if small:
+        return range(mine)
+    place = base if mine == others else round(base * (mine - 1) / max(others - 1, 1))
+    near = sorted(range(mine), key=lambda i: abs(i - place))
+    return near[: 2 * NEIGHBOURS + 1]
+
+
+def _score(search: _Search, kinds: Sequence[str], suspect: int, base: int, small: bool) -> float:
+    """Return the relatedness of two layers: over kinds of unit, of each the best part."""
+    found = []
+    for name in kinds:
+        scores = []
+        for b in search.groups("base", name, base)[:2]:
+            for a in search.groups("suspect", name, suspect):
+                roles = search.matched_by(a, b, small)
+                mine = search.matrices("suspect", a, roles, hold=small)
+                theirs = search.matrices("base", b, roles, hold=small)
+                even = _odd(a, b, roles)
+                scores.append(relatedness(mine, theirs, even=even, sample=SAMPLE, seed=search.options.seed))
+        if scores:
+            found.append(max(scores))
+    return float(np.sum(found) / np.sqrt(len(found))) if found else -np.inf
+
+
+def _odd(a: UnitGroup, b: UnitGroup, roles: Sequence[str]) -> tuple[bool, ...]:
+    """Say of each role whether a flip of the unit negates it, in either model."""
+    return tuple(_vectors(a, role).odd or _vectors(b, role).odd for role in roles)
+
+
+def _match_layer(
+    search: _Search, kinds: Sequence[str], suspect: int, base: int, small: bool, seed: int
+) -> Iterator[Sample]:
+    """Match the units of two corresponding layers, of experts only those that have something in common."""
+    for name in kinds:
+        mine = search.groups("suspect", name, suspect)
+        for theirs in search.groups("base", name, base):
+            units = np.arange(theirs.units, dtype=np.int64)
+            if not small and theirs.units > UNITS:
+                rng = np.random.default_rng([*entropy(seed, theirs), 5])
+                units = np.sort(rng.permutation(theirs.units)[:UNITS]).astype(np.int64)
+            for group in mine:
+                roles = search.matched_by(group, theirs, small)
+                if not roles:
+                    continue
+                wanted = (
+                    search.matrices("base", theirs, roles, hold=True)
+                    if small
+                    else search.vectors("base", theirs, units, roles)
+                )
+                matrices, odd = search.matrices("suspect", group, roles, hold=small), _odd(group, theirs, roles)
+                if len(mine) > 1 and relatedness(matrices, wanted, even=odd, sample=SAMPLE, seed=seed) < LEAST_SCORE:
+                    continue
+                match = match_units(matrices, wanted, even=odd)
+                found = match.suspect >= 0
+                if int(found.sum()) >= 2:
+                    yield _sample(search, group, theirs, units[found], match.suspect[found], seed)
+
+
+def _sample(
+    search: _Search, mine: UnitGroup, theirs: UnitGroup, units: IntArray, partners: IntArray, seed: int
+) -> Sample:
+    roles = search.roles(mine, theirs)
+    probe = Probe(mine, theirs, units, roles, partners.astype(np.int64), searched=True)
+    odd = tuple(_vectors(mine, role).odd and _vectors(theirs, role).odd for role in roles)
+    return Sample(
+        probe,
+        roles,
+        odd,
+        search.vectors("suspect", mine, partners.astype(np.int64), roles),
+        search.vectors("base", theirs, units, roles),
+        draw_pairs(theirs.block[units], [*entropy(seed, theirs), 1]),
+    )
