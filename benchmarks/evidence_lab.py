@@ -215,7 +215,11 @@ def _tune(lab: Lab, family: str, entry: Derivation) -> None:
     folder, model = lab.folder / raw, lab.load(raw)
     record = lab.records[raw]
     encode = encoder(folder) if entry.name.startswith("vocab-") else None
-    result = train(model, replace(FURTHER, steps=LONGER.get(entry.name, FURTHER.steps)), encode)
+    recipe = replace(FURTHER, steps=LONGER.get(entry.name, FURTHER.steps))
+    if entry.kinds[0] == "merge":
+        # Neither parent's data: training on those would move the merge towards one of them, and its weights with it.
+        recipe = replace(recipe, data="code")
+    result = train(model, recipe, encode)
     lab.save(model, name)
     shutil.copy(folder / "tokenizer.json", lab.folder / name / "tokenizer.json")
     coefficient = _coefficient(read_model(lab.folder / name), read_model(folder))

@@ -2,20 +2,26 @@
 
 Each base is first compared by itself; what follows here is about their differences, which one comparison cannot see.
 All of it is estimation with intervals, no exact evidence.
+
+A model may be known by several names: a folder given with ``--base`` stands for the id that a card declares. Here each
+model has one name that no other of the run has, and claims of cards are translated into these names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
 
 from lineage_plugin.anatomy import analyse
-from lineage_plugin.card import Declaration, read_card
+from lineage_plugin.card import BaseClaim, Declaration, read_card
 from lineage_plugin.checkpoint import Checkpoint, Cost, open_checkpoint
-from lineage_plugin.errors import HubError, InputError
-from lineage_plugin.evidence.closest import closest_parent
+from lineage_plugin.errors import HubError, InputError, UsageError
+from lineage_plugin.evidence.closest import ClosestParent, closest_parent
 from lineage_plugin.evidence.family_read import Member
-from lineage_plugin.evidence.parents import merge_weights
+from lineage_plugin.evidence.parents import MergeFit, merge_weights
 from lineage_plugin.findings import Finding
 from lineage_plugin.judge.parents import (
     closest_findings,
@@ -27,12 +33,18 @@ from lineage_plugin.judge.parents import (
 )
 from lineage_plugin.judge.types import Closest, Comparison, Merge
 from lineage_plugin.options import Options
+from lineage_plugin.text import one_line
 
 __all__ = ["Relatives", "weigh_relatives"]
+
+_T = TypeVar("_T", MergeFit, ClosestParent)
 
 CARD_LIMIT = 1 << 20
 PRESENT = 0.05
 """Lower end of a weight's interval from which a parent is part of a merge."""
+SIBLING = 0.8
+"""Without an ancestor a sibling of k parents looks like an even mixture of them, with a share of 1/k or more that they
+do not explain. From this part of 1/k on, the suspect is not called a merge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +56,7 @@ class Relatives:
         closest: The closest parent among the candidates; None when there were no candidates.
         comparisons: The comparisons, of kind ``merge`` where several parents have weight.
         findings: LIN105 and LIN106.
-        cost: What reading the candidates and the ancestor cost.
+        cost: What reading the candidates and the ancestor cost, and reading the bases once more.
     """
 
     merge: Merge | None
@@ -79,62 +91,241 @@ def weigh_relatives(
         Weights, closest parent and what they mean.
 
     Raises:
-        UsageError: When a candidate or the ancestor does not exist.
+        UsageError: When a candidate or the ancestor does not exist, or is the suspect itself.
         InputError: When one of them cannot be read.
         HubError: When the Hub does not deliver one that was asked for.
     """
-    shared = [
-        base for base, found in zip(bases, comparisons, strict=True) if found.relation in ("derived", "shared-init")
-    ]
-    if not shared or (len(bases) < 2 and not candidates):
-        return Relatives(None, None, tuple(comparisons), (), Cost())
-    me = _member(suspect)
-    opened = [open_checkpoint(name, options=options) for name in candidates]
-    family = [_member(base) for base in (*bases, *opened)]
-    origin = _origin(family, options, ancestor)
-    read = [*opened, *([origin.checkpoint] if origin is not None and origin not in family else [])]
+    wanted = [candidates] if isinstance(candidates, str) else list(dict.fromkeys(candidates))
+    before = [base.cost() for base in bases]
+    # What was asked for must exist, whether or not there is anything to weigh it against.
+    opened = [open_checkpoint(name, options=options) for name in wanted]
+    models = _distinct(bases, opened)
+    origin = None if ancestor is None else _origin(ancestor, models, opened, options)
+    for checkpoint in opened:
+        if _same(checkpoint, suspect):
+            raise UsageError(f"{one_line(checkpoint.id, 200)}: the model cannot be its own candidate or ancestor")
+    if len(bases) < 2 and not wanted:
+        return Relatives(None, None, tuple(comparisons), (), _cost(opened))
+    family = _Family(suspect, models, origin, options)
+    declared = _in_names(declaration, bases, family.members)
     merge, closest, found, results = None, None, list[Finding](), tuple(comparisons)
-    if len(bases) > 1:
-        fit = merge_weights(me, family[: len(bases)], origin, seed=options.seed)
+    if len(bases) > 1 and any(_is_shared(comparison, options.bar) for comparison in comparisons):
+        members = family.members[: len(bases)]
+        named = [
+            replace(comparison, base=replace(comparison.base, id=member.id))
+            for comparison, member in zip(comparisons, members, strict=True)
+        ]
+        fit = family.measured(members, lambda o: merge_weights(family.suspect, members, o, seed=options.seed))
         merge = merge_of(fit)
-        found.extend(merge_findings(fit, declaration, comparisons))
-        gone = without_trace(fit, comparisons)
-        present = [p.id for p in merge.parents if p.id not in gone and p.low is not None and p.low > PRESENT]
-        if len(present) > 1:
-            results = tuple(
-                replace(result, kind="merge") if result.base.id in present and result.relation == "derived" else result
-                for result in comparisons
-            )
-    if candidates:
-        standing = closest_parent(me, family, origin, seed=options.seed)
+        gone = without_trace(fit, named)
+        if len(declared.bases) > 1:
+            claims = {claim.id for claim in declared.bases}
+            findings = merge_findings(fit, declared, named)
+            found.extend(finding for name, finding in zip(gone, findings, strict=True) if name in claims)
+        results = _merged(comparisons, named, fit, gone)
+    if wanted:
+        everyone = family.members
+        standing = family.measured(everyone, lambda o: closest_parent(family.suspect, everyone, o, seed=options.seed))
         closest = closest_of(standing)
-        found.extend(closest_findings(standing, declaration))
-    cost = Cost()
-    for checkpoint in read:
-        cost = cost + checkpoint.cost()
+        found.extend(closest_findings(standing, declared))
+    cost = _cost([*opened, *(model for model in family.found.values() if model is not None)])
+    for base, spent in zip(bases, before, strict=True):
+        # The size of the bases is counted where they were compared.
+        cost = cost + replace(base.cost().since(spent), bytes_total=0)
     return Relatives(merge, closest, results, tuple(found), cost)
 
 
-def _member(checkpoint: Checkpoint) -> Member:
-    return Member(checkpoint.id, checkpoint, analyse(checkpoint.tensors, checkpoint.config))
+def _cost(checkpoints: Sequence[Checkpoint]) -> Cost:
+    cost = Cost()
+    for checkpoint in checkpoints:
+        cost = cost + checkpoint.cost()
+    return cost
 
 
-def _origin(family: Sequence[Member], options: Options, named: str | None) -> Member | None:
-    """Return the common ancestor: the one named, or the one on which all cards of the family build."""
-    if named is not None:
-        known = next((member for member in family if member.id == named), None)
-        return known or _member(open_checkpoint(named, options=options))
-    cards = {
-        member.id: read_card(member.checkpoint.text("README.md", CARD_LIMIT), file="README.md")[0] for member in family
+def _is_shared(comparison: Comparison, bar: float) -> bool:
+    return comparison.relation in ("identical", "derived", "shared-init") or comparison.evidence.log10_e >= bar
+
+
+def _merged(
+    comparisons: Sequence[Comparison], named: Sequence[Comparison], fit: MergeFit, gone: Sequence[str]
+) -> tuple[Comparison, ...]:
+    """Return the comparisons, those with parents of a merge as such."""
+    present = {
+        parent.id
+        for parent in fit.parents
+        if parent.id not in gone and parent.weight.low is not None and parent.weight.low > PRESENT
     }
-    found = common_ancestor(cards)
-    known = next((member for member in family if member.id == found), None)
-    if known is not None or found is None or options.offline or all(member.checkpoint.local for member in family):
-        return known
-    from lineage_plugin.checkpoint.hub import open_hub
+    apart = fit.ancestor is None and (fit.unexplained or 0.0) >= SIBLING / max(len(fit.parents), 1)
+    if len(present) < 2 or apart:
+        return tuple(comparisons)
+    # A mean of several models is nearer to their ancestor than each of them: that says nothing about who came first.
+    return tuple(
+        replace(found, kind="merge", direction=replace(found.direction, indication="unclear"))
+        if known.base.id in present and found.relation == "derived"
+        else found
+        for found, known in zip(comparisons, named, strict=True)
+    )
 
+
+class _Family:
+    """The models under names of their own, and their common ancestor, looked for when it is needed."""
+
+    def __init__(
+        self, suspect: Checkpoint, models: Sequence[Checkpoint], origin: Checkpoint | None, options: Options
+    ) -> None:
+        everyone = [*models, *([] if origin is None or origin in models else [origin])]
+        names = _distinct_names(everyone)
+        members = [_member(checkpoint, name) for checkpoint, name in zip(everyone, names, strict=True)]
+        self.suspect = _member(suspect, suspect.id)
+        self.members = members[: len(models)]
+        self.found: dict[str, Checkpoint | None] = {}
+        self._origin = None if origin is None else members[everyone.index(origin)]
+        self._options = options
+
+    def measured(self, members: Sequence[Member], measure: Callable[[Member | None], _T]) -> _T:
+        """Measure with the common ancestor, and without it where only cards named it and it is of no use."""
+        if self._origin is not None:
+            return measure(self._origin)
+        helper = self._from_cards(members)
+        if helper is not None:
+            try:
+                result = measure(helper)
+                if _is_measured(result):
+                    return result
+            except (HubError, InputError):
+                pass  # a model that only a stranger's card named; what else failed fails again
+        return measure(None)
+
+    def _from_cards(self, members: Sequence[Member]) -> Member | None:
+        """Return the model on which all cards of the members build, as far as it can be had."""
+        cards = {member.id: _translated(_card(member.checkpoint), members) for member in members}
+        name = common_ancestor(cards)
+        known = next((member for member in members if member.id == name), None)
+        local = all(member.checkpoint.local for member in members)
+        if known is not None or name is None or self._options.offline or local:
+            return known
+        if name not in self.found:
+            self.found[name] = self._fetched(name)
+        opened = self.found[name]
+        if opened is None or _same(opened, self.suspect.checkpoint):
+            return None
+        same = next((member for member in members if _same(member.checkpoint, opened)), None)
+        try:
+            return same or _member(opened, name)
+        except InputError:
+            return None
+
+    def _fetched(self, name: str) -> Checkpoint | None:
+        """Open what a stranger's card names: on the Hub, never as a path; it is a help, not a need."""
+        from lineage_plugin.checkpoint.hub import open_hub
+
+        options = self._options
+        try:
+            return open_hub(name, None, token=options.token, endpoint=options.endpoint, budget=options.budget)
+        except (HubError, InputError, UsageError):
+            return None
+
+
+def _is_measured(result: MergeFit | ClosestParent) -> bool:
+    if isinstance(result, MergeFit):
+        return result.reason is None
+    return any(standing.weight.estimate is not None for standing in result.standings)
+
+
+def _member(checkpoint: Checkpoint, name: str) -> Member:
+    return Member(name, checkpoint, analyse(checkpoint.tensors, checkpoint.config))
+
+
+def _distinct(bases: Sequence[Checkpoint], candidates: Sequence[Checkpoint]) -> list[Checkpoint]:
+    """Return all bases, and the candidates that are not among them already."""
+    models = list(bases)
+    for candidate in candidates:
+        if not any(_same(candidate, model) for model in models):
+            models.append(candidate)
+    return models
+
+
+def _origin(name: str, models: Sequence[Checkpoint], opened: list[Checkpoint], options: Options) -> Checkpoint:
+    """Return the ancestor that was named: one of the models, or one that is opened, and added to ``opened``."""
+    known = next((model for model in models if model.id == name), None)
+    if known is not None:
+        return known
+    opened.append(open_checkpoint(name, options=options))
+    return next((model for model in models if _same(model, opened[-1])), opened[-1])
+
+
+def _same(one: Checkpoint, other: Checkpoint) -> bool:
+    """Return whether two are the same folder, or the same repository at the same commit."""
+    if one.local != other.local:
+        return False
+    if one.local:
+        return _path(one).resolve() == _path(other).resolve()
+    return (one.id, one.revision) == (other.id, other.revision)
+
+
+def _path(checkpoint: Checkpoint) -> Path:
+    return Path(checkpoint.id).expanduser()
+
+
+def _distinct_names(models: Sequence[Checkpoint]) -> list[str]:
+    """Return one name a model: its id, with the commit where several are revisions of one repository."""
+    count = Counter(model.id for model in models)
+    names = [
+        f"{model.id}@{model.revision[:12]}" if count[model.id] > 1 and model.revision else model.id for model in models
+    ]
+    return [name if names.count(name) == 1 else f"{name} ({number + 1})" for number, name in enumerate(names)]
+
+
+def _card(checkpoint: Checkpoint) -> Declaration:
+    """Return what a relative declares; nothing where its card cannot be read."""
     try:
-        # What a stranger's card names is opened on the Hub only, and is a help, not a need.
-        return _member(open_hub(found, None, token=options.token, endpoint=options.endpoint, budget=options.budget))
+        return read_card(checkpoint.text("README.md", CARD_LIMIT), file="README.md")[0]
     except (HubError, InputError):
-        return None
+        return Declaration()
+
+
+def _called(checkpoint: Checkpoint) -> str:
+    """Return how a card calls the model: its id; for a folder, what its place says where that is ``owner/name``."""
+    if not checkpoint.local:
+        return checkpoint.id
+    parts = _path(checkpoint).absolute().parts
+    for part in parts[:-2]:
+        kind, *rest = part.split("--")
+        if kind == "models" and rest and parts[-2] == "snapshots":  # the cache of the Hub's client
+            return "/".join(rest)
+    return "/".join(parts[-2:])
+
+
+def _translated(declaration: Declaration, members: Sequence[Member]) -> Declaration:
+    """Return a declaration with members named as the run names them."""
+    called = [_called(member.checkpoint) for member in members]
+    names = {name: member.id for name, member in zip(called, members, strict=True) if called.count(name) == 1}
+    return replace(
+        declaration, bases=tuple(replace(claim, id=names.get(claim.id, claim.id)) for claim in declaration.bases)
+    )
+
+
+def _in_names(declaration: Declaration, bases: Sequence[Checkpoint], members: Sequence[Member]) -> Declaration:
+    """Return what the suspect declares of its family, in the names of the run.
+
+    Folders given in place of what is declared are taken for it, as long as there are no more of them than claims. Which
+    of several claims one of them stands for is not known, so a finding about it points at ``base_model`` as a whole.
+    """
+    claims = {claim.id: claim for claim in declaration.bases}
+    found: dict[str, BaseClaim] = {}
+    for member in members:
+        claim = claims.get(member.checkpoint.id) or claims.get(_called(member.checkpoint))
+        if claim is not None:
+            exact = claim.id == member.checkpoint.id
+            found[member.id] = claim if exact else _somewhere(claim, declaration)
+    taken = {claim.id for claim in found.values()}
+    left = [claim for claim in declaration.bases if claim.id not in taken]
+    if len(bases) <= len(declaration.bases):
+        for member in members[: len(bases)]:
+            if member.id not in found and left:
+                found[member.id] = _somewhere(left.pop(0), declaration)
+    return replace(declaration, bases=tuple(replace(claim, id=name) for name, claim in found.items()))
+
+
+def _somewhere(claim: BaseClaim, declaration: Declaration) -> BaseClaim:
+    return replace(claim, file=declaration.file or claim.file, line=declaration.line)

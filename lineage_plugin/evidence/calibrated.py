@@ -96,9 +96,9 @@ class Null:
 NULL = Null(
     rate=2 / 3,
     worst_share=0.608,
-    worst_value=-1.5,
-    models=67,
-    pairs=108,
+    worst_value=-1.4,
+    models=81,
+    pairs=197,
     families=("gpt2", "gpt_neox", "llama", "mixtral", "phi3"),
     width=(64, 192),
     parameters=(213824, 3934656),

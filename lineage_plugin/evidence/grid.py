@@ -155,7 +155,7 @@ class _Blocks:
         return self.slack + np.abs(self.values) * share
 
     def judge(
-        self, offset: Float64Array, cell: Float64Array | float, tolerance: Float64Array
+        self, level: NDArray[np.generic], offset: Float64Array, cell: Float64Array, tolerance: Float64Array
     ) -> tuple[BoolArray, Float64Array]:
         """Return which groups fit, and the log10 chance of each; distances are those to the nearest levels."""
         counted = self.values != 0.0
@@ -164,10 +164,18 @@ class _Blocks:
         step = self.slack / _SLACK
         within = np.floor(2.0 * tolerance / step + 1e-9) + 1.0
         # Nothing lies beyond the largest value: of the cell there only the lower part is left, a quarter at worst.
+        whole = cell
         cell = np.where(np.abs(self.values) + tolerance >= np.abs(self.peak), cell / 4.0, cell)
         inside = np.maximum(1.0, np.floor(cell / step - 1e-9))
         odds = np.log10(np.minimum(1.0, within / inside), where=counted, out=np.zeros_like(tolerance))
         fine: BoolArray = np.all(offset <= tolerance, axis=1)
+        # One scale times one level is one stored value: values that differ and share a level, beyond doubt, are none.
+        left = np.flatnonzero(fine)
+        order = np.argsort(level[left], axis=1, kind="stable")
+        gap, jump = (np.diff(np.take_along_axis(x[left], order, axis=1), axis=1) for x in (level, self.values))
+        doubtful = np.take_along_axis((2.0 * tolerance >= whole)[left], order, axis=1)
+        clash = (gap == 0) & (jump != 0) & ~doubtful[:, 1:] & ~doubtful[:, :-1]
+        fine[left] = ~clash.any(axis=1)
         chance: Float64Array = odds.sum(axis=1)
         return fine, chance
 
@@ -310,7 +318,8 @@ def _blocks(matrix: Float64Array, size: int, significand: int, floor: float) -> 
     lowest = np.where(present, cut, np.inf).min(axis=1)
     highest = np.where(present, cut, -np.inf).max(axis=1)
     cut = cut[(lowest < highest) & (present.sum(axis=1) >= 4)]
-    spacing = np.ldexp(1.0, np.frexp(cut)[1] - significand)
+    # A zero is exact but for what storage cannot tell from it.
+    spacing = np.where(cut == 0.0, 2.0**-149, np.ldexp(1.0, np.frexp(cut)[1] - significand))
     slack = np.maximum(spacing, floor) * _SLACK
     return _Blocks(cut, slack, np.argmax(np.abs(cut), axis=1).astype(np.int64), significand)
 
@@ -338,7 +347,7 @@ def _fit_integers(blocks: _Blocks) -> _Fit:
         part = blocks[open_]
         unit = peak[open_] / step
         level = np.rint(part.values / unit)
-        fine, odds = part.judge(np.abs(part.values - level * unit), unit, tolerance[open_])
+        fine, odds = part.judge(level, np.abs(part.values - level * unit), unit, tolerance[open_])
         taken = open_[fine]
         fits[taken], chance[taken] = True, odds[fine]
         highest, lowest = (np.maximum(level[fine].max(axis=1), 0), np.minimum(level[fine].min(axis=1), 0))
@@ -359,7 +368,7 @@ def _fit_float(blocks: _Blocks, bits: int) -> _Fit:
         unit = np.ldexp(peak / anchor, exponent)
         level = np.rint(np.ldexp(fraction, bits))
         offset = np.abs(fraction - np.ldexp(level, -bits))
-        fine, odds = blocks.judge(offset * unit, unit * 2.0**-bits, tolerance)
+        fine, odds = blocks.judge(np.copysign(level * unit, blocks.values), offset * unit, unit * 2.0**-bits, tolerance)
         noise = (unit * 2.0**-bits) ** 2 * (size > 0)
         fit = _Fit(fine, odds, np.full(fine.shape, 256, np.int64), noise.mean(axis=1) / 12.0 / power)
         best = fit if best is None else _either(best, fit)
@@ -382,7 +391,7 @@ def _fit_book(blocks: _Blocks, book: Float64Array, anchors: tuple[float, ...], *
         scaled = blocks.values / scale
         level = np.searchsorted(middle, scaled)
         modulus = np.abs(scale)
-        fine, odds = blocks.judge(np.abs(scaled - book[level]) * modulus, cell[level] * modulus, tolerance)
+        fine, odds = blocks.judge(level, np.abs(scaled - book[level]) * modulus, cell[level] * modulus, tolerance)
         noise = ((cell[level] * modulus) ** 2).mean(axis=1) / 12.0 / power
         fit = _Fit(fine, odds, np.full(fine.shape, book.shape[0], np.int64), noise)
         best = fit if best is None else _either(best, fit)
@@ -423,7 +432,7 @@ def _few_values(
         gap, both = np.diff(values, axis=1), present[:, 1:] & present[:, :-1]
         repeated: BoolArray = np.equal(gap, 0.0) & both
         same = repeated.sum(axis=1)
-        near = ((gap > 0.0) & (gap <= _NEAR * np.minimum(step[:, 1:], step[:, :-1])) & both).sum(axis=1)
+        near = ((gap > 0.0) & (gap <= _NEAR * np.minimum(step[:, 1:], step[:, :-1]))).sum(axis=1)
         number = present.sum(axis=1)
         distinct = number - same
         # In a widened layer values come in twos, and nothing more.

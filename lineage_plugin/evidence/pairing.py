@@ -102,5 +102,8 @@ def pair_groups(suspect: UnitGroup, base: UnitGroup, *, experts: int = 0, same_w
         return GroupPair(suspect, base, roles)
     partners = natural_units(suspect, base)
     if partners is None and suspect.name == "experts" and base.name == "mlp":
-        partners = expert_slice(suspect, base, experts)
+        held = expert_slice(suspect, base, experts)
+        if held is not None:
+            partners = np.full(base.units, -1, dtype=np.int64)
+            partners[held] = np.arange(suspect.units, dtype=np.int64)
     return None if partners is None else GroupPair(suspect, base, roles, partners)

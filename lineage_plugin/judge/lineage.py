@@ -101,10 +101,10 @@ def _of_descent(
             help=f"Set base_model_relation to {_RELATION_OF_KIND.get(kind, 'finetune')}.",
         )
     silent = ", ".join(one_line(row.suspect) for row in silent_layers(comparison.layers))
-    if silent and kind != "upscaled":
+    if kind == "partial" or (silent and kind != "upscaled"):
         yield here(
             "LIN109",
-            f"layers without a trace of {base}: {silent}",
+            f"layers without a trace of {base}: {silent}" if silent else f"only a part comes from {base}",
             help="Say in the card which layers were replaced or trained anew.",
         )
     if comparison.scrubbed is not None:

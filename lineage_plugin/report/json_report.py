@@ -18,9 +18,11 @@ from lineage_plugin.checkpoint.types import Cost
 from lineage_plugin.findings import Finding
 from lineage_plugin.judge.types import (
     CalibratedEvidence,
+    Closest,
     Comparison,
     Evidence,
     Interval,
+    Merge,
     ModelSummary,
     Report,
     Scrubbed,
@@ -71,6 +73,8 @@ def to_dict(report: Report) -> dict[str, Any]:
             "source": {"file": _text(declared.file), "line": _integer(declared.line)},
         },
         "comparisons": [_comparison(comparison) for comparison in report.comparisons],
+        "merge": None if report.merge is None else _merge(report.merge),
+        "closest": None if report.closest is None else _closest(report.closest),
         "findings": [_finding(finding) for finding in report.findings],
         "verdict": report.verdict,
         "summary": _text(report.summary),
@@ -192,6 +196,46 @@ def _calibrated(calibrated: CalibratedEvidence) -> dict[str, Any]:
                 "log10_value": _number(statistic.log10_value),
             }
             for statistic in calibrated.statistics
+        ],
+    }
+
+
+def _merge(merge: Merge) -> dict[str, Any]:
+    return {
+        "parents": [
+            {
+                "id": _text(parent.id),
+                "weight": _number(parent.weight),
+                "low": _number(parent.low),
+                "high": _number(parent.high),
+                "layers": [{"layer": _text(layer), **_interval(weight)} for layer, weight in parent.layers],
+            }
+            for parent in merge.parents
+        ],
+        "ancestor": _text(merge.ancestor),
+        "scale": _interval(merge.scale),
+        "unexplained": _number(merge.unexplained),
+        "structure": merge.structure,
+        "style": merge.style,
+        "summary": _text(merge.summary),
+    }
+
+
+def _closest(closest: Closest) -> dict[str, Any]:
+    return {
+        "id": _text(closest.id),
+        "reason": _text(closest.reason),
+        "between": [_text(name) for name in closest.between],
+        "ancestor": _text(closest.ancestor),
+        "candidates": [
+            {
+                "id": _text(candidate.id),
+                "coefficient": _number(candidate.coefficient),
+                "low": _number(candidate.low),
+                "high": _number(candidate.high),
+                "weakest": _interval(candidate.weakest),
+            }
+            for candidate in closest.candidates
         ],
     }
 

@@ -18,7 +18,7 @@ from lineage_plugin.judge.types import LayerEvidence
 from lineage_plugin.report.phrases import count
 from lineage_plugin.text import one_line
 
-__all__ = ["Bar", "picture"]
+__all__ = ["Bar", "blocks", "picture", "shorten"]
 
 MAX_BARS = 16
 """Up to so many layers get a bar of their own."""
@@ -157,8 +157,8 @@ def _bars(layers: Sequence[_Layer], width: int, unicode: bool) -> list[Bar]:
     length = min(24, max(8, width - label_width - longest - 4))
     return [
         Bar(
-            _shorten(label, label_width),
-            _bar(layer.excess, length, unicode) if layer.state is _State.TESTED else "",
+            shorten(label, label_width),
+            blocks(layer.excess, length, unicode) if layer.state is _State.TESTED else "",
             note,
         )
         for label, layer, note in zip(labels, layers, notes, strict=True)
@@ -264,7 +264,8 @@ def _without_common_stem(labels: list[str]) -> list[str]:
     return [".." + ".".join(names[shared:]) for names in split] if shared and len(labels) > 1 else labels
 
 
-def _shorten(label: str, width: int) -> str:
+def shorten(label: str, width: int) -> str:
+    """Return a label of at most ``width`` columns; what is cut stood in the middle."""
     # The number of the layer stands at the beginning, the kind of matrix at the end.
     front = (width - 2) // 2
     return label if len(label) <= width else f"{label[:front]}..{label[front + 2 - width :]}"
@@ -285,7 +286,8 @@ def _note(layer: _Layer) -> str:
     return f"{said}  cos {round(found.cosine, 2) + 0.0:.2f}"
 
 
-def _bar(share: float, length: int, unicode: bool) -> str:
+def blocks(share: float, length: int, unicode: bool) -> str:
+    """Return a bar of ``length`` columns of which a share is full."""
     if not unicode:
         full = round(share * length)
         return "#" * full + "." * (length - full)

@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.text import Text
 
 from lineage_plugin.findings import Finding
-from lineage_plugin.judge.types import Comparison, Declared, ModelSummary, Report, Settings
-from lineage_plugin.report import phrases, searched
-from lineage_plugin.report.picture import picture
+from lineage_plugin.judge.types import Closest, Comparison, Declared, Merge, ModelSummary, Report, Settings
+from lineage_plugin.report import parents, phrases, searched
+from lineage_plugin.report.picture import Bar, picture
 from lineage_plugin.text import ELLIPSIS, one_line
 
 __all__ = ["render"]
@@ -56,6 +56,10 @@ def render(report: Report, *, color: bool = False, width: int = 80, unicode: boo
     for comparison in report.comparisons:
         named = {base.partition("@")[0] for base in report.declared.bases} | set(report.declared.bases)
         _comparison(page, comparison, report.settings, declared=comparison.base.id in named)
+    if report.merge is not None:
+        _merge(page, report.merge)
+    if report.closest is not None:
+        _closest(page, report.closest)
     _findings(page, report)
     return page.text()
 
@@ -195,19 +199,45 @@ def _groups(comparison: Comparison) -> str:
     return f"Heads by kind: {'; '.join(parts)}{more}."
 
 
+def _merge(page: _Page, merge: Merge) -> None:
+    page.add(_estimated(parents.merge_title(merge)), indent=4)
+    _bars(page, "Weights", parents.weights(merge, width=page.width - _LABEL - 2, unicode=page.unicode))
+    page.entry("Explained", parents.merge_summary(merge))
+    page.entry("Scale", parents.merge_scale(merge))
+    page.entry("Style", parents.merge_style(merge))
+    page.entry("Ancestor", parents.merge_ancestor(merge))
+    page.blank()
+
+
+def _closest(page: _Page, closest: Closest) -> None:
+    page.add(_estimated("Closest parent"), indent=4)
+    page.entry("Answer", parents.answer(closest))
+    _bars(page, "Candidates", parents.candidates(closest, width=page.width - _LABEL - 2))
+    page.entry("", parents.candidates_legend(closest))
+    page.entry("Ancestor", parents.closest_ancestor(closest))
+    page.blank()
+
+
+def _estimated(title: str) -> Text:
+    return Text.assemble((title, "bold"), f" ({parents.ESTIMATE})")
+
+
 def _layers(page: _Page, comparison: Comparison) -> None:
+    _bars(page, "Layers", picture(comparison.layers, width=page.width - _LABEL - 2, unicode=page.unicode))
+
+
+def _bars(page: _Page, title: str, bars: Sequence[Bar]) -> None:
     indent = _LABEL + 2
-    bars = picture(comparison.layers, width=page.width - indent, unicode=page.unicode)
     labels = max((len(bar.label) for bar in bars), default=0)
     drawn = max((len(bar.bar) for bar in bars), default=0)
     for number, bar in enumerate(bars):
         content = Text(bar.note)
         if bar.label or bar.bar:
             # Words stand where others have their numbers, if there is room.
-            fits = bar.bar or labels + drawn + 4 + len(bar.note) <= page.width - indent
+            fits = drawn and (bar.bar or labels + drawn + 4 + len(bar.note) <= page.width - indent)
             blocks = (bar.bar.ljust(drawn) + "  " if fits else "", "green")
             content = Text.assemble(f"{bar.label.ljust(labels)}  ", blocks, bar.note)
-        page.entry("Layers" if number == 0 else "", content)
+        page.entry(title if number == 0 else "", content)
 
 
 def _bullets(page: _Page, label: str, items: Iterable[str]) -> None:

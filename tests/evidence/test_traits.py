@@ -126,6 +126,15 @@ def test_storage_itself_is_no_grid():
     subnormal = stored(rng.standard_normal((64, 256)) * 3e-7, "F16")
     assert np.unique(subnormal).size < 64
     assert grid(subnormal, "F16") is None
+    few = stored(rng.standard_normal((64, 256)) * 3e-8, "F16")
+    assert np.unique(few).size < 8
+    assert grid(few, "F16") is None
+    spread = np.exp(3 * rng.standard_normal((24, 256))) * rng.choice([-1, 1], (24, 256)) * 4e-7
+    assert grid(stored(spread, "F16"), "F16") is None
+    for seed in range(8):
+        nearly = 1 + np.random.default_rng(seed).random((24, 96)) * 0.1
+        assert grid(stored(nearly * 10 ** (-6.5 + seed / 16), "F16"), "F16") is None
+        assert grid(stored(1 + nearly * 0.05), "BF16") is None
     octave = stored(1 + rng.random((64, 256)))
     assert grid(octave, "BF16") is None
     # Conversions between storage types.
