@@ -254,7 +254,7 @@ def _kinds(asked: Sequence[tuple[Pair, Answer]]) -> None:
                 share(len(right), len(members)),
                 sum(a["relation"] == "inconclusive" for _, a in members),
                 sum(a["relation"] in RIGHT and a.get("exact", False) for _, a in members),
-                share(sum(a["kind"] in p["kinds"] for p, a in named), len(named)),
+                share(sum(_named(p, a["kind"]) for p, a in named), len(named)),
                 layers,
                 f"{min(kept):.2f} to {max(kept):.2f}",
                 f"{min(said):.2f} to {max(said):.2f}" if said else "-",
@@ -263,6 +263,11 @@ def _kinds(asked: Sequence[tuple[Pair, Answer]]) -> None:
     head = ("derivation", "stage", "derived said", "open", "exact", "kind right", "layers right", "kept", "kept said")
     _table("Derived pairs", head, rows)
     print(f"\nkept share above {WORTH}: derived said of {share(hits, worth)}")
+
+
+def _named(pair: Pair, kind: str | None) -> bool:
+    """Whether the kind is right. Where no block was touched (new tokens, another order), none is right too."""
+    return kind in pair["kinds"] or (kind is None and pair["stage"] == "raw" and "finetune" in pair["kinds"])
 
 
 def _layers(pair: Pair, answer: Answer) -> tuple[int, int]:

@@ -158,13 +158,18 @@ def _merged(
     apart = fit.ancestor is None and (fit.unexplained or 0.0) >= SIBLING / max(len(fit.parents), 1)
     if len(present) < 2 or apart:
         return tuple(comparisons)
-    # A mean of several models is nearer to their ancestor than each of them: that says nothing about who came first.
     return tuple(
-        replace(found, kind="merge", direction=replace(found.direction, indication="unclear"))
-        if known.base.id in present and found.relation == "derived"
-        else found
+        _as_merge(found, len(present)) if known.base.id in present and found.relation == "derived" else found
         for found, known in zip(comparisons, named, strict=True)
     )
+
+
+def _as_merge(found: Comparison, parents: int) -> Comparison:
+    # By itself each comparison took what the others explain for further training.
+    changes = found.changes[:-1] if found.kind == "finetune" else found.changes
+    # A mean of several models is nearer to their ancestor than each of them: that says nothing about who came first.
+    direction = replace(found.direction, indication="unclear")
+    return replace(found, kind="merge", direction=direction, changes=(f"weights of {parents} parents", *changes))
 
 
 class _Family:

@@ -9,7 +9,7 @@ flipping one, changes nothing that the search saw, so the coins are as fair as w
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from lineage_plugin.evidence.frame import Frame
 from lineage_plugin.evidence.layers import LayerMap, align_layers, swap_scores
 from lineage_plugin.evidence.models import Models
 from lineage_plugin.evidence.pairing import GroupPair, kind, pair_groups
-from lineage_plugin.evidence.plan import first_draw
+from lineage_plugin.evidence.plan import HUB_COLUMN_BYTES, LOCAL_COLUMN_BYTES, first_draw
 from lineage_plugin.evidence.sample import Probe, Sample, entropy, read_units
 from lineage_plugin.evidence.tally import Tally
 from lineage_plugin.options import Options
@@ -132,11 +132,27 @@ def _kinds(
         pair = pair_groups(suspect, base, experts=experts, same_width=frame is None)
         if pair is None or (frame is None and models.suspect_anatomy.width != models.base_anatomy.width):
             continue
+        roles = _cheap_roles(models, pair)
+        if not roles:
+            continue
         yield (
-            pair,
+            replace(pair, roles=roles),
             {group.layer: group for group in candidates if group.units == suspect.units},
             {group.layer: group for group in bases if group.units == base.units},
         )
+
+
+def _cheap_roles(models: Models, pair: GroupPair) -> tuple[str, ...]:
+    """Leave out the vectors that are columns of a large matrix, which would be read whole, in every layer."""
+    most = LOCAL_COLUMN_BYTES if models.local else HUB_COLUMN_BYTES
+    sides = ((models.suspect, pair.suspect), (models.base, pair.base))
+    dear = {
+        vectors.role
+        for checkpoint, group in sides
+        for vectors in group.vectors
+        if vectors.axis != 0 and checkpoint.tensors[vectors.tensor].nbytes > most
+    }
+    return tuple(role for role in pair.roles if role not in dear)
 
 
 def _parts(anatomy: Anatomy) -> dict[tuple[str, int], list[UnitGroup]]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lineage_plugin.anatomy.types import Stream
 from lineage_plugin.checkpoint.types import Checkpoint
+from lineage_plugin.errors import UnreadableCheckpoint
 from lineage_plugin.evidence.basis import Basis, recover_basis
 from lineage_plugin.evidence.channels import ChannelCoins, channel_coins, match_channels
 from lineage_plugin.evidence.models import Models
@@ -21,11 +22,14 @@ from lineage_plugin.tokens import TokenMatch, match_tokens, read_rows, read_voca
 __all__ = ["find_basis", "shared_tokens", "toss_channels"]
 
 FloatArray = NDArray[np.float32]
+IntArray = NDArray[np.int64]
 
 CHANNEL_TOKENS = 256
 """Token rows over which channels are compared."""
 REMOTE_TOKENS = 64
 """The same over the Hub, side by side in the file."""
+REMOTE_JUMPS = 8
+"""Most places where such rows may break off and go on elsewhere; with more the channels are not compared."""
 LEAST_ROWS = 16
 """Usable token rows below which channels are not compared."""
 BASIS_TOKENS = 1.5
@@ -37,14 +41,20 @@ LEAST_TOKENS = 512
 def shared_tokens(models: Models) -> TokenMatch | None:
     """Return the rows of the tokens that both vocabularies have; None when a stream is not known.
 
-    Vocabulary files are read only where the models differ in their size or digest.
+    Over the Hub vocabulary files are read only where the models differ in their size or digest. On this machine they
+    are always read: a vocabulary that was put in another order has its size to the byte. A file that cannot be read
+    leaves rows of equal number; it says nothing about the weights.
     """
     sizes = [_rows(checkpoint, stream) for checkpoint, stream in _streams(models)]
     if len(sizes) < 2 or not all(sizes):
         return None
-    if same_tokenizer(models.suspect, models.base) and sizes[0] == sizes[1]:
+    if not models.local and same_tokenizer(models.suspect, models.base) and sizes[0] == sizes[1]:
         return match_tokens(None, None, *sizes)
-    return match_tokens(read_vocabulary(models.suspect), read_vocabulary(models.base), *sizes)
+    try:
+        vocabularies = read_vocabulary(models.suspect), read_vocabulary(models.base)
+    except UnreadableCheckpoint:
+        vocabularies = None, None
+    return match_tokens(*vocabularies, *sizes)
 
 
 def toss_channels(models: Models, tokens: TokenMatch, options: Options) -> tuple[ChannelCoins, ...]:
@@ -65,13 +75,9 @@ def toss_channels(models: Models, tokens: TokenMatch, options: Options) -> tuple
     streams = [stream for _, stream in _streams(models)]
     if len(streams) < 2 or not all(stream.swap for stream in streams):
         return ()
-    rng = np.random.default_rng([options.seed & 0xFFFFFFFF, 0xCA])
-    count = tokens.suspect.shape[0]
-    if models.local:
-        chosen = np.sort(rng.permutation(count)[:CHANNEL_TOKENS])
-    else:
-        start = int(rng.integers(0, max(1, count - REMOTE_TOKENS)))
-        chosen = np.arange(start, min(count, start + REMOTE_TOKENS))
+    chosen = _drawn(models, tokens, CHANNEL_TOKENS if models.local else REMOTE_TOKENS, [options.seed, 0xCA])
+    if chosen.shape[0] < LEAST_ROWS:
+        return ()
     suspect, base = _read_both(models, tokens, chosen)
     usable = np.isfinite(suspect).all(axis=1) & np.isfinite(base).all(axis=1)
     suspect, base = suspect[usable], base[usable]
@@ -106,14 +112,35 @@ def find_basis(models: Models, tokens: TokenMatch, options: Options) -> Basis | 
         return None
     width = max(stream.width for stream in streams)
     count = max(LEAST_TOKENS, int(BASIS_TOKENS * width))
-    rng = np.random.default_rng([options.seed & 0xFFFFFFFF, 0xCB])
-    chosen = np.sort(rng.permutation(tokens.suspect.shape[0])[:count])
+    chosen = _drawn(models, tokens, count, [options.seed, 0xCB])
+    if chosen.shape[0] < LEAST_ROWS:
+        return None
     suspect, base = _read_both(models, tokens, chosen)
     if any(stream.norm == "layer" for stream in streams):
         # What LayerNorm takes from the stream does nothing, and a rotated copy may lack it.
         suspect, base = (rows - rows.mean(axis=1, keepdims=True) for rows in (suspect, base))
     same = streams[0].norm == streams[1].norm
     return recover_basis(suspect, base, flip=all(stream.flip for stream in streams), rotate=same)
+
+
+def _drawn(models: Models, tokens: TokenMatch, count: int, seed: list[int]) -> IntArray:
+    """Draw some of the matched tokens; over the Hub some whose rows lie side by side in both files.
+
+    Scattered rows would cost a request each, or all that lies between. What is looked at is row numbers, no weights.
+    """
+    rng = np.random.default_rng([seed[0] & 0xFFFFFFFF, *seed[1:]])
+    size = tokens.suspect.shape[0]
+    if models.local:
+        return np.sort(rng.permutation(size)[:count])
+    count = min(count, size)
+    jumps = (np.diff(tokens.suspect) != 1) | (np.diff(tokens.base) != 1)
+    before = np.concatenate(([0], np.cumsum(jumps)))
+    inside = before[count - 1 :] - before[: size - count + 1] if count else np.zeros(0, np.int64)
+    if not inside.size or inside.min() > REMOTE_JUMPS:
+        return np.empty(0, np.int64)
+    starts = np.flatnonzero(inside == inside.min())
+    start = int(starts[int(rng.integers(starts.shape[0]))])
+    return np.arange(start, start + count, dtype=np.int64)
 
 
 def _streams(models: Models) -> list[tuple[Checkpoint, Stream]]:
@@ -129,7 +156,7 @@ def _rows(checkpoint: Checkpoint, stream: Stream) -> int:
     return 0 if info is None or len(info.shape) != 2 else info.shape[0]
 
 
-def _read_both(models: Models, tokens: TokenMatch, chosen: NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
+def _read_both(models: Models, tokens: TokenMatch, chosen: IntArray) -> tuple[FloatArray, FloatArray]:
     """Read the embeddings of some of the matched tokens, ``[tokens, width]`` each."""
     suspect, base = (
         read_rows(checkpoint, stream.embedding, rows[chosen])

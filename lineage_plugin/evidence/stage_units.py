@@ -15,7 +15,7 @@ are aligned: their thousands of sign coins are enough.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,8 @@ NEIGHBOURS = 3
 """Layers to either side of the expected place that are looked at in a large model."""
 UNITS = 512
 """Base units of a group that are matched in a large model."""
+CALIBRATED = 2048
+"""Base units of a layer that calibrated evidence looks at."""
 EXPERTS = 16
 """Experts of a layer that are looked at."""
 
@@ -73,7 +75,7 @@ class UnitStage:
         tally: Sign coins of the matched units, and effects.
         moved: For each kind the share of neighbouring matched units that changed their order.
         nearness: For each kind the mean cosine, in absolute value, of what matched units are matched by.
-        samples: The matched units of the MLPs.
+        samples: The matched units of the MLPs, without their vectors.
         complete: Whether all layers were looked at.
     """
 
@@ -99,9 +101,14 @@ def matching_bytes(models: Models) -> int:
 
 
 def _bytes(checkpoint: Checkpoint, anatomy: Anatomy) -> int:
-    tensors = {v.tensor for g in anatomy.groups if _role(g) is not None for v in g.vectors}
+    groups = [group for group in anatomy.groups if _role(group) is not None]
+    tensors = {vectors.tensor for group in groups for vectors in group.vectors}
     total = sum(checkpoint.tensors[name].nbytes for name in tensors)
-    return total if _is_small(anatomy) else total * LARGE_LAYERS // max(anatomy.layers, 1)
+    if _is_small(anatomy):
+        return total
+    # What units are matched by is read twice: once to find the layer, and once to match.
+    total += sum(checkpoint.tensors[_vectors(group, _role(group) or "").tensor].nbytes for group in groups)
+    return total * LARGE_LAYERS // max(anatomy.layers, 1)
 
 
 def _is_small(anatomy: Anatomy) -> bool:
@@ -137,16 +144,18 @@ def align_by_unit(
     mine, others = search.layers("suspect", kinds), search.layers("base", kinds)
     small = _is_small(models.suspect_anatomy) and _is_small(models.base_anatomy)
     layers = _align(search, kinds, mine, others, small)
-    pairs = [(mine[i], others[j]) for i, j in enumerate(layers) if j is not None]
-    if not small:
-        # One layer of the suspect for each base layer is enough where each costs hundreds of megabytes.
-        pairs = list({base: (suspect, base) for suspect, base in pairs}.values())
+    copies: dict[int, list[int]] = {}
+    for i, j in enumerate(layers):
+        if j is not None:
+            # One layer of the suspect for each base layer is enough where each costs hundreds of megabytes.
+            copies[others[j]] = [*copies.get(others[j], []), mine[i]] if small else [mine[i]]
     tally = Tally(models.exact, len(others))
     moved: dict[str, list[float]] = {}
     near: dict[str, list[float]] = {}
     kept: list[Sample] = []
-    for done, (a, b) in enumerate(pairs):
-        samples = list(_match_layer(search, kinds, a, b, small, options.seed))
+    for done, (base, suspects) in enumerate(copies.items()):
+        # All copies of a base unit go into one call, so that they share one coin.
+        samples = [s for a in suspects for s in _match_layer(search, kinds, a, base, small, options.seed)]
         for sample in samples:
             # Units of a pruned layer change their numbers but keep their order.
             share = float(np.mean(np.diff(sample.probe.partner_units) < 0))
@@ -155,13 +164,10 @@ def align_by_unit(
             cosine = np.nan_to_num(np.abs(cosines(sample.suspect[first], sample.base[first])))
             near.setdefault(kind(sample.probe.base), []).append(float(cosine.mean()))
             if kind(sample.probe.base) == "mlp" and len(kept) < 64:
-                kept.append(sample)
-        # All copies of a base unit go into one call, so that they share one coin.
-        search.collected.setdefault(b, []).extend(samples)
-        if progress is not None:
-            progress(done + 1, len(pairs))
-    for samples in search.collected.values():
+                kept.append(replace(sample, suspect=(), base=()))
         tally.add(samples, as_stored=frame is None)
+        if progress is not None:
+            progress(done + 1, len(copies))
     found = LayerMap(tuple(layers), len(others)) if small else None
     shares, nearness = (
         {name: float(np.mean(values)) for name, values in measured.items()} for measured in (moved, near)
@@ -188,25 +194,38 @@ def calibrate_stage(models: Models, stage: UnitStage, frame: Frame | None, optio
         if theirs.key in seen:
             continue
         seen.add(theirs.key)
-        roles = sample.roles
-        suspect, base = (
-            dict(zip(roles, search.matrices(side, group, roles, hold=False), strict=True))
-            for side, group in (("suspect", mine), ("base", theirs))
-        )
+        roles, by = sample.roles, _role(theirs) or ""
         # The other roles are looked at afterwards, so here they may have no part in the match.
-        by = _role(theirs) or ""
-        match = match_units(suspect[by], base[by], even=_vectors(theirs, by).odd)
+        units = _drawn(theirs, options.seed)
+        (gates,), (wanted,) = (
+            search.matrices("suspect", mine, (by,), hold=False),
+            search.vectors("base", theirs, units, (by,)),
+        )
+        match = match_units(gates, wanted, even=_vectors(theirs, by).odd)
+        del gates, wanted
+        # Units without a partner show the principal directions, too.
+        known = np.union1d(_drawn(mine, options.seed), match.suspect_rows)
+        suspect, base = (
+            dict(zip(roles, search.vectors(side, group, chosen, roles), strict=True))
+            for side, group, chosen in (("suspect", mine, known), ("base", theirs, units))
+        )
         counts.append(
             count_agreements(
                 suspect,
                 base,
                 dict(zip(roles, sample.odd, strict=True)),
                 matched_on=by,
-                rows=(match.suspect_rows, match.base_rows),
+                rows=(np.searchsorted(known, match.suspect_rows), match.base_rows),
                 seed=options.seed,
             )
         )
     return calibrated(counts)
+
+
+def _drawn(group: UnitGroup, seed: int) -> IntArray:
+    """Return the units of a group that calibrated evidence looks at: all, or some of very many."""
+    chosen = np.random.default_rng([*entropy(seed, group), 6]).permutation(group.units)[:CALIBRATED]
+    return np.sort(chosen).astype(np.int64)
 
 
 def values_are_mixed(
@@ -239,7 +258,6 @@ class _Search:
     options: Options
     frame: Frame | None
     held: dict[tuple[str, tuple[str, int, int], tuple[str, ...]], tuple[FloatArray, ...]] = field(default_factory=dict)
-    collected: dict[int, list[Sample]] = field(default_factory=dict)
 
     def kinds(self) -> list[str]:
         """Return the kinds of unit that both models have in forms that can be set against each other."""
@@ -285,6 +303,13 @@ class _Search:
         if hold:
             self.held[key] = found
         return found
+
+    def sampled(self, base: UnitGroup, roles: tuple[str, ...], small: bool) -> tuple[FloatArray, ...]:
+        """Return the base units by which layers are told apart: all, for :func:`relatedness` to draw from, or few."""
+        if small:
+            return self.matrices("base", base, roles, hold=True)
+        chosen = np.random.default_rng(self.options.seed).permutation(base.units)[:SAMPLE]
+        return self.vectors("base", base, np.sort(chosen).astype(np.int64), roles)
 
     def matched_by(self, suspect: UnitGroup, base: UnitGroup, small: bool) -> tuple[str, ...]:
         """Return the roles that units are matched by: all they read, or one where each costs 100 MB."""
@@ -350,7 +375,7 @@ def _score(search: _Search, kinds: Sequence[str], suspect: int, base: int, small
             for a in search.groups("suspect", name, suspect):
                 roles = search.matched_by(a, b, small)
                 mine = search.matrices("suspect", a, roles, hold=small)
-                theirs = search.matrices("base", b, roles, hold=small)
+                theirs = search.sampled(b, roles, small)
                 even = _odd(a, b, roles)
                 scores.append(relatedness(mine, theirs, even=even, sample=SAMPLE, seed=search.options.seed))
         if scores:

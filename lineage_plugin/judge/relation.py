@@ -62,7 +62,11 @@ def relation_of(evidence: PairEvidence, bar: float) -> tuple[Relation, str]:
     if evidence.log10_e >= bar or (evidence.calibrated is not None and evidence.calibrated.log10_calibrated >= bar):
         return _dependent(evidence)
     if evidence.count.coins == 0:
-        reason = "the byte budget ended before a unit was read" if evidence.cut_short else "no unit could be compared"
+        reason = "no unit could be compared"
+        if evidence.cut_short:
+            reason = "the byte budget ended before a unit was read"
+        elif evidence.stages:
+            reason = "no unit of the base was recognised"
         return "inconclusive", f"{evidence.mismatch}, and {reason}" if evidence.mismatch else reason
     if not evidence.complete:
         return "inconclusive", "the byte budget ended before every layer was read"

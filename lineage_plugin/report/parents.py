@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from lineage_plugin.judge.types import Closest, Interval, Merge
+from lineage_plugin.judge.types import Candidate, Closest, Interval, Merge
 from lineage_plugin.report.phrases import count, sentence
 from lineage_plugin.report.picture import Bar, blocks, shorten
 from lineage_plugin.text import one_line
@@ -25,7 +25,6 @@ __all__ = [
     "merge_scale",
     "merge_style",
     "merge_summary",
-    "merge_title",
     "weights",
 ]
 
@@ -38,6 +37,10 @@ MOST_ROWS = 16
 MOST_NAMES = 8
 """Names in one sentence."""
 
+_MUCH = 0.5
+"""A sibling of k models looks like an even mixture of them that leaves 1/k or more unexplained; from this part of 1/k
+on the report says so."""
+
 _VAGUE = 2.0
 """Width of an interval from which an estimate says nothing."""
 
@@ -47,12 +50,6 @@ _STYLES = {
     "dare": "differences that were dropped at random (DARE)",
     "ties": "differences of which the smaller ones were dropped (TIES)",
 }
-
-
-def merge_title(merge: Merge) -> str:
-    """Return the heading of a merge."""
-    number = sum(parent.id != merge.ancestor for parent in merge.parents) or len(merge.parents)
-    return f"As a merge of {count(number)} model{'' if number == 1 else 's'}"
 
 
 def weights(merge: Merge, *, width: int, unicode: bool) -> list[Bar]:
@@ -87,17 +84,16 @@ def merge_summary(merge: Merge) -> str:
 
 def merge_ancestor(merge: Merge) -> str:
     """Say against which ancestor the parents were weighed, and what is left open without one."""
+    weighed = [parent.id for parent in merge.parents if _is_number(parent.weight)]
     if merge.ancestor is not None:
-        itself = any(parent.id == merge.ancestor and _is_number(parent.weight) for parent in merge.parents)
-        rest = "; its weight is what the parents leave of it" if itself else ""
+        rest = "; its weight is what the parents leave of it" if merge.ancestor in weighed else ""
         return f"Common ancestor: {one_line(merge.ancestor, 120)}{rest}."
-    if not any(_is_number(parent.weight) for parent in merge.parents):
+    if not weighed:
         return ""
-    return (
-        "No common ancestor is known, so the parents were set against each other alone. A model that is none of their "
-        "merges but their sibling looks then like an even mixture which leaves much unexplained (--ancestor settles "
-        "it)."
-    )
+    said = "No common ancestor is known; the parents were set against each other alone."
+    if (merge.unexplained or 0.0) < _MUCH / len(merge.parents):
+        return said
+    return f"{said} A sibling that holds none of them looks like an even mixture then, too (--ancestor settles it)."
 
 
 def merge_style(merge: Merge) -> str:
@@ -137,11 +133,9 @@ def candidates(closest: Closest, *, width: int) -> list[Bar]:
         The rows, a line about what was left out last; empty when nothing was estimated.
     """
     shown = closest.candidates[:MOST_ROWS]
-    if not any(_is_number(one.coefficient) or _is_number(one.weakest.estimate) for one in shown):
-        return []
-    notes = [
-        f"{_estimate(Interval(one.coefficient, one.low, one.high))}; {_estimate(one.weakest)}".rstrip() for one in shown
-    ]
+    if not any(_is_known(_coefficient(one)) for one in shown):
+        return []  # of a model that has no trace of the family
+    notes = [f"{_estimate(_coefficient(one))}; {_estimate(one.weakest)}" for one in shown]
     labels = _labels([one.id for one in shown], width - 2 - max(map(len, notes)))
     rows = [Bar(label, "", note) for label, note in zip(labels, notes, strict=True)]
     return [*rows, *_rest(len(closest.candidates))]
@@ -166,14 +160,18 @@ def closest_ancestor(closest: Closest) -> str:
     return "No common ancestor is known, which leaves more open (--ancestor names it)."
 
 
+def _coefficient(candidate: Candidate) -> Interval:
+    return Interval(candidate.coefficient, candidate.low, candidate.high)
+
+
 def _rest(number: int) -> list[Bar]:
     more = number - MOST_ROWS
     return [Bar("", "", f"And {count(more)} more; the JSON report lists all.")] if more > 0 else []
 
 
 def _labels(names: Sequence[str], width: int) -> list[str]:
-    room = max(8, width)
-    return [shorten(one_line(name, 200) or "unnamed", room) for name in names]
+    room = max(16, width)  # names that cannot be told from each other help nobody
+    return [shorten(one_line(name, 1000) or "unnamed", room) for name in names]
 
 
 def _estimate(interval: Interval) -> str:
@@ -181,12 +179,18 @@ def _estimate(interval: Interval) -> str:
     estimate, low, high = interval.estimate, interval.low, interval.high
     if estimate is None or not _is_number(estimate):
         return "not estimated"
-    if low is None or high is None or not (_is_number(low) and _is_number(high)):
-        return _rounded(estimate, 2)
-    if high - low >= _VAGUE:
+    if low is None or high is None or not _is_known(interval):
         return "not determined"
     digits = 3 if high - low < 0.02 else 2
     return f"{_rounded(estimate, digits)} ({_rounded(low, digits, down=True)} to {_rounded(high, digits, down=False)})"
+
+
+def _is_known(interval: Interval) -> bool:
+    """Whether an estimate has an interval that says something."""
+    ends = (interval.low, interval.estimate, interval.high)
+    if interval.low is None or interval.high is None or not all(_is_number(end) for end in ends):
+        return False
+    return interval.high - interval.low < _VAGUE
 
 
 def _rounded(value: float, digits: int, *, down: bool | None = None) -> str:

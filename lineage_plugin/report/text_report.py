@@ -200,7 +200,7 @@ def _groups(comparison: Comparison) -> str:
 
 
 def _merge(page: _Page, merge: Merge) -> None:
-    page.add(_estimated(parents.merge_title(merge)), indent=4)
+    page.add(_estimated("Merge"), indent=4)
     _bars(page, "Weights", parents.weights(merge, width=page.width - _LABEL - 2, unicode=page.unicode))
     page.entry("Explained", parents.merge_summary(merge))
     page.entry("Scale", parents.merge_scale(merge))

@@ -9,6 +9,8 @@ from lineage_plugin.findings import finding
 from lineage_plugin.judge.types import (
     CalibratedEvidence,
     CalibratedStatistic,
+    Candidate,
+    Closest,
     Comparison,
     Declared,
     Direction,
@@ -17,6 +19,8 @@ from lineage_plugin.judge.types import (
     Inheritance,
     Interval,
     LayerEvidence,
+    Merge,
+    MergeParent,
     ModelSummary,
     Report,
     Scrubbed,
@@ -329,6 +333,83 @@ def composite() -> Report:
     return report(comparison(part="language_model.", kind="partial"))
 
 
+def by_layer(weight: float) -> tuple[tuple[str, Interval], ...]:
+    return tuple((str(i), Interval(weight + 0.001 * i, weight - 0.004, weight + 0.009)) for i in range(6))
+
+
+def merged_from(**fields: object) -> Merge:
+    """A linear merge of two children of one base; fields override."""
+    values: dict[str, object] = {
+        "parents": (
+            MergeParent("zoo/atlas-docs", 0.30001, 0.2997, 0.3003, by_layer(0.3)),
+            MergeParent("zoo/atlas-chat", 0.69998, 0.6997, 0.7002, by_layer(0.7)),
+            MergeParent("zoo/atlas", 0.00001, -0.0002, 0.0003, by_layer(0.0)),
+        ),
+        "ancestor": "zoo/atlas",
+        "scale": Interval(1.00002, 0.9998, 1.0003),
+        "unexplained": 8.1e-5,
+        "structure": "rounding",
+        "style": "linear",
+        "summary": "the parents explain everything to rounding",
+        **fields,
+    }
+    return Merge(**values)  # type: ignore[arg-type]
+
+
+def merged() -> Report:
+    one = comparison(base=model("zoo/atlas-docs"), kind="merge", direction=Direction("unclear", 0.91, 0.97))
+    two = comparison(base=model("zoo/atlas-chat"), kind="merge", direction=Direction("unclear", 0.98, 0.9))
+    return report(
+        one,
+        two,
+        declared=Declared(("zoo/atlas-docs", "zoo/atlas-chat"), "merge", None, "README.md", 3),
+        merge=merged_from(),
+        summary="zoo/atlas-mix is consistent with both bases",
+    )
+
+
+def unweighed() -> Report:
+    """A merge whose weights could not be estimated."""
+    parents = tuple(MergeParent(name, None, None, None) for name in ("zoo/atlas-docs", "zoo/draco"))
+    why = "the weights could not be estimated: the widths differ (64 and 96) (zoo/draco)"
+    return replace(
+        merged(),
+        merge=merged_from(
+            parents=parents,
+            ancestor=None,
+            scale=NOT_ESTIMATED,
+            unexplained=None,
+            structure=None,
+            style=None,
+            summary=why,
+        ),
+    )
+
+
+def closest_of(**fields: object) -> Closest:
+    """A grandchild of the declared base; fields override."""
+    values: dict[str, object] = {
+        "id": "zoo/atlas-chat",
+        "reason": "the suspect contains all that sets zoo/atlas-chat apart from the others",
+        "between": (),
+        "ancestor": "zoo/atlas",
+        "candidates": (
+            Candidate("zoo/atlas-chat", 0.9971, 0.9938, 1.0004, Interval(0.9937, 0.9754, 1.0119)),
+            Candidate("zoo/atlas-docs", 0.0044, 0.001, 0.0078, Interval(0.0079, -0.0177, 0.0334)),
+            Candidate("zoo/atlas", -0.0015, -0.0068, 0.0038, Interval(0.009, -0.0164, 0.0344)),
+        ),
+        **fields,
+    }
+    return Closest(**values)  # type: ignore[arg-type]
+
+
+def closer() -> Report:
+    message = "zoo/atlas-chat is a closer parent than zoo/atlas (an estimate)"
+    return report(
+        comparison(), closest=closest_of(), findings=(finding("LIN105", message, file="README.md", line=3, help="x"),)
+    )
+
+
 def hostile() -> Report:
     """Every text that a stranger chooses tries to take over the terminal."""
     bad = HOSTILE
@@ -368,10 +449,33 @@ def hostile() -> Report:
         declared=Declared((bad, bad * 100), bad, bad, bad, 3),
         findings=(finding("LIN203", bad, file=bad, line=2, help=bad), finding("LIN302", bad * 50, file="[/]")),
         summary=bad,
+        merge=merged_from(
+            parents=(
+                MergeParent(bad, 0.5, 0.4, 0.6, ((bad, Interval(0.5, 0.4, 0.6)),)),
+                MergeParent("\u200b", float("nan"), float("-inf"), 1e300),
+                MergeParent("x" * 5000, -1e300, -1e301, 1e301),
+                *[MergeParent(bad, 1.0, 1.0, 1.0)] * 60,
+            ),
+            ancestor=bad,
+            scale=Interval(1e300, float("-inf"), float("nan")),
+            unexplained=float("inf"),
+            summary=bad,
+        ),
+        closest=closest_of(
+            id=bad,
+            reason=bad,
+            between=(bad, bad),
+            ancestor=bad,
+            candidates=(
+                *[Candidate(bad, 0.5, 0.4, 0.6, Interval(0.5, 0.4, 0.6))] * 40,
+                Candidate("\u200b", float("nan"), None, 1e300, Interval(1e300, -1e300, 1e300)),
+            ),
+        ),
     )
 
 
 ALL = (
     *(derived, unrelated, twin, inconclusive, identical, no_base, pair, hostile),
     *(upscaled, deep, relabelled, disguised, searched, composite),
+    *(merged, unweighed, closer),
 )

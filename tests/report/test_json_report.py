@@ -6,7 +6,6 @@ import copy
 import json
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import jsonschema
@@ -17,11 +16,13 @@ from hypothesis import strategies as st
 
 from lineage_plugin.checkpoint.types import Cost
 from lineage_plugin.judge.types import (
+    Candidate,
     Direction,
     Evidence,
     Inheritance,
     Interval,
     LayerEvidence,
+    MergeParent,
     Report,
     Scrubbed,
     StageEvidence,
@@ -60,6 +61,8 @@ def test_the_fields_are_those_of_the_contract() -> None:
             "suspect",
             "declared",
             "comparisons",
+            "merge",
+            "closest",
             "findings",
             "verdict",
             "summary",
@@ -110,6 +113,36 @@ def test_the_evidence_about_changed_and_disguised_models_is_written() -> None:
     }
     assert parsed(samples.relabelled())["comparisons"][0]["scrubbed"]["calibrated_on"] is None
     assert parsed(samples.composite())["comparisons"][0]["part"] == "language_model."
+
+
+def test_several_parents_are_written_with_every_number() -> None:
+    merge = parsed(samples.merged())["merge"]
+    assert [(p["id"], p["weight"], p["low"], p["high"]) for p in merge["parents"]] == [
+        ("zoo/atlas-docs", 0.30001, 0.2997, 0.3003),
+        ("zoo/atlas-chat", 0.69998, 0.6997, 0.7002),
+        ("zoo/atlas", 0.00001, -0.0002, 0.0003),
+    ]
+    assert merge["parents"][1]["layers"][5] == {"layer": "5", "estimate": 0.705, "low": 0.696, "high": 0.709}
+    assert (merge["ancestor"], merge["structure"], merge["style"]) == ("zoo/atlas", "rounding", "linear")
+    assert merge["scale"] == {"estimate": 1.00002, "low": 0.9998, "high": 1.0003}
+    assert merge["unexplained"] == 8.1e-5
+    nothing = parsed(samples.unweighed())["merge"]
+    assert [p["weight"] for p in nothing["parents"]] == [None, None]
+    assert (nothing["ancestor"], nothing["unexplained"], nothing["structure"], nothing["style"]) == (None,) * 4
+    closest = parsed(samples.closer())["closest"]
+    assert (closest["id"], closest["between"], closest["ancestor"]) == ("zoo/atlas-chat", [], "zoo/atlas")
+    assert closest["candidates"][1] == {
+        "id": "zoo/atlas-docs",
+        "coefficient": 0.0044,
+        "low": 0.001,
+        "high": 0.0078,
+        "weakest": {"estimate": 0.0079, "low": -0.0177, "high": 0.0334},
+    }
+
+
+def test_one_parent_alone_is_neither_weighed_nor_chosen() -> None:
+    document = parsed(samples.derived())
+    assert (document["merge"], document["closest"]) == (None, None)
 
 
 def test_a_stage_that_tossed_no_coin_has_no_value() -> None:
@@ -188,6 +221,15 @@ def test_any_text_and_number_gives_a_valid_report(text: str, number: float, mayb
             calibrated=samples.measured(families=(text,)),
             layers=(LayerEvidence(text, maybe, 0, 0, number),),
         ),
+        merge=samples.merged_from(
+            parents=(MergeParent(text, number, number, None, ((text, Interval(number, None, number)),)),),
+            ancestor=maybe,
+            unexplained=number,
+            summary=text,
+        ),
+        closest=samples.closest_of(
+            id=maybe, reason=text, between=(text,), candidates=(Candidate(text, number, None, number),), ancestor=maybe
+        ),
         suspect=samples.model(text, revision=maybe, architecture=maybe),
         summary=text,
     )
@@ -203,6 +245,16 @@ def _set(path: str, value: object) -> Callable[[dict[str, Any]], None]:
         target[last] = value
 
     return change
+
+
+def everything() -> Report:
+    """A report in which no part is absent."""
+    return samples.report(
+        *samples.disguised().comparisons,
+        findings=samples.unrelated().findings,
+        merge=samples.merged_from(),
+        closest=samples.closest_of(),
+    )
 
 
 WRONG = {
@@ -241,6 +293,19 @@ WRONG = {
     "stage with more": _set("comparisons.0.evidence.stages.0.p", 0.1),
     "change that is no text": _set("comparisons.0.changes", [3]),
     "part is null": _set("comparisons.0.part", None),
+    "merge with more": _set("merge.p", 1),
+    "merge of another style": _set("merge.style", "stew"),
+    "merge of another structure": _set("merge.structure", "none"),
+    "merge weight as text": _set("merge.parents.0.weight", "0.3"),
+    "merge parent with more": _set("merge.parents.0.share", 1),
+    "merge layer without a name": _set("merge.parents.0.layers.0.layer", None),
+    "merge layer with more": _set("merge.parents.0.layers.0.weight", 1),
+    "merge scale as a number": _set("merge.scale", 1.0),
+    "closest with more": _set("closest.p", 1),
+    "closest without a reason": _set("closest.reason", None),
+    "closest between three": _set("closest.between", ["a", "b", "c"]),
+    "candidate with more": _set("closest.candidates.0.p", 1),
+    "candidate without its weakest": _set("closest.candidates.0.weakest", None),
     "layer of no suspect": _set("comparisons.0.layers.0.suspect", None),
     "parameters negative": _set("suspect.parameters", -5),
     "cost without requests": lambda document: document["cost"].pop("requests"),
@@ -252,7 +317,7 @@ WRONG = {
 
 @pytest.mark.parametrize("change", WRONG.values(), ids=WRONG.keys())
 def test_the_schema_refuses_a_wrong_report(change: Callable[[dict[str, Any]], object]) -> None:
-    document = to_dict(samples.report(*samples.disguised().comparisons, findings=samples.twin().findings))
+    document = to_dict(everything())
     VALIDATOR.validate(document)
     change(wrong := copy.deepcopy(document))
     assert not VALIDATOR.is_valid(wrong)
@@ -260,7 +325,7 @@ def test_the_schema_refuses_a_wrong_report(change: Callable[[dict[str, Any]], ob
 
 def test_every_field_of_every_object_is_required() -> None:
     """Dropping any one field anywhere must be noticed: consumers may rely on all of them."""
-    document = to_dict(replace(samples.unrelated(), comparisons=samples.disguised().comparisons))
+    document = to_dict(everything())
 
     def objects(node: object, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
         if isinstance(node, dict):
