@@ -42,9 +42,11 @@ _T = TypeVar("_T", MergeFit, ClosestParent)
 CARD_LIMIT = 1 << 20
 PRESENT = 0.05
 """Lower end of a weight's interval from which a parent is part of a merge."""
-SIBLING = 0.8
-"""Without an ancestor a sibling of k parents looks like an even mixture of them, with a share of 1/k or more that they
-do not explain. From this part of 1/k on, the suspect is not called a merge."""
+UNEXPLAINED = 0.2
+"""A suspect is a merge of k parents if they leave at most this part of 1/k unexplained. Siblings look like mixtures of
+each other that leave about 1/k (measured, trained far on similar text: 0.6/k and more)."""
+DROPPED = 0.2
+"""Where elements were dropped, much stays unexplained: then every parent needs a weight above this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,13 +152,15 @@ def _merged(
     comparisons: Sequence[Comparison], named: Sequence[Comparison], fit: MergeFit, gone: Sequence[str]
 ) -> tuple[Comparison, ...]:
     """Return the comparisons, those with parents of a merge as such."""
+    dropped = fit.structure == "sparse"
+    least = DROPPED if dropped else PRESENT
     present = {
         parent.id
         for parent in fit.parents
-        if parent.id not in gone and parent.weight.low is not None and parent.weight.low > PRESENT
+        if parent.id not in gone and parent.weight.low is not None and parent.weight.low > least
     }
-    apart = fit.ancestor is None and (fit.unexplained or 0.0) >= SIBLING / max(len(fit.parents), 1)
-    if len(present) < 2 or apart:
+    explained = fit.unexplained is not None and fit.unexplained <= UNEXPLAINED / len(fit.parents)
+    if len(present) < 2 or not (explained or dropped):
         return tuple(comparisons)
     return tuple(
         _as_merge(found, len(present)) if known.base.id in present and found.relation == "derived" else found

@@ -122,7 +122,7 @@ def test_a_float8_copy_is_quantized(tmp_path: Path) -> None:
     assert codes(report) == ["LIN103"]
 
 
-def test_a_changed_depth_is_inconclusive_and_not_guessed(tmp_path: Path) -> None:
+def test_a_dropped_layer_is_recognised(tmp_path: Path) -> None:
     path = altered(tmp_path, "shallow", lambda t: {k: v for k, v in t.items() if ".layers.3." not in k})
     config = json.loads((Path(path) / "config.json").read_text())
     (Path(path) / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))

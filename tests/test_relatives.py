@@ -191,8 +191,26 @@ def test_a_sibling_is_no_merge(zoo: Path) -> None:
     known = relatives(zoo / "third", siblings, ancestor=BASE)
     assert weights(known.merge) == near({"honest": 0.0, "other": 0.0, "base": 1.0}, 0.02)
     assert {c.kind for c in known.comparisons} == {"finetune"}
+    # Nor is a child of one of the two, the other being its ancestor.
+    assert {c.kind for c in relatives(zoo / "third", [BASE, HONEST], ancestor=BASE).comparisons} == {"finetune"}
     # The same test lets true merges pass.
     assert {c.kind for c in relatives(zoo / "linear", siblings).comparisons} == {"merge"}
+
+
+def test_a_merge_of_dropped_differences_is_one_although_much_is_left(zoo: Path, tmp_path: Path) -> None:
+    """DARE: of each parent's differences from the base a random half, doubled."""
+    base, random = example("base"), np.random.default_rng(5)
+    result = {name: tensor.copy() for name, tensor in base.items()}
+    for parent in (example("honest"), trained(base, 1)):
+        for name, tensor in parent.items():
+            result[name] += 0.5 * 2.0 * (random.random(tensor.shape) < 0.5) * (tensor - base[name])
+    write(tmp_path / "me/dare", result)
+    found = relatives(tmp_path / "me/dare", [HONEST, str(zoo / "other")], ancestor=BASE)
+    assert found.merge is not None
+    assert (found.merge.structure, found.merge.style) == ("sparse", "dare")
+    assert found.merge.unexplained is not None and found.merge.unexplained > 0.2
+    assert weights(found.merge) == near({"honest": 0.5, "other": 0.5, "base": 0.0}, 0.03)
+    assert {c.kind for c in found.comparisons} == {"merge"}
 
 
 def test_one_base_alone_has_no_weights(zoo: Path) -> None:

@@ -37,9 +37,9 @@ MOST_ROWS = 16
 MOST_NAMES = 8
 """Names in one sentence."""
 
-_MUCH = 0.5
-"""A sibling of k models looks like an even mixture of them that leaves 1/k or more unexplained; from this part of 1/k
-on the report says so."""
+_MUCH = 0.2
+"""A sibling of k models looks like a mixture of them that leaves about 1/k unexplained; from this part of it on the
+report says so."""
 
 _VAGUE = 2.0
 """Width of an interval from which an estimate says nothing."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +18,13 @@ from lineage_plugin.judge.types import Comparison
 from lineage_plugin.options import Options
 from tests.hub import LocalHub
 
-WIDE = Shape(layers=8, width=2048, units=256, heads=4, kv_heads=2, head_dim=64, vocabulary=512)
+WIDE = Shape(layers=6, width=2048, units=256, heads=4, kv_heads=2, head_dim=64, vocabulary=512)
 """Long rows and few of them: what is read shows as in a large model."""
 LEAN = Shape(layers=6, width=64, units=512, heads=4, kv_heads=2, head_dim=16, vocabulary=512)
 CHANGED = {
     "base": ("base", WIDE, Changes()),
     "other": ("other", WIDE, Changes()),
-    "upscaled": ("child", WIDE, Changes(layers=[*range(6), *range(2, 8)])),
+    "upscaled": ("child", WIDE, Changes(layers=[*range(4), *range(2, 6)])),
     "pruned": ("child", WIDE, Changes(units=np.arange(0, 256, 2))),
     "relabelled": ("child", WIDE, Changes(rewrite=Disguise(WIDE, "child", 1, rotate=False, mix=False))),
 }
@@ -53,7 +54,7 @@ def fetched(hub: LocalHub, repo: str) -> dict[str, list[tuple[int, int]]]:
     return {file: sorted(ranges) for file, ranges in found.items()}
 
 
-@pytest.mark.parametrize(("name", "most"), [("other", 3_000_000), ("upscaled", 5_000_000), ("pruned", 5_000_000)])
+@pytest.mark.parametrize(("name", "most"), [("other", 4_000_000), ("upscaled", 5_000_000), ("pruned", 5_000_000)])
 def test_over_the_network_little_is_read_and_nothing_twice(models: Path, name: str, most: int) -> None:
     with LocalHub(models) as hub:
         found = against_base(models, hub, name)
@@ -62,13 +63,13 @@ def test_over_the_network_little_is_read_and_nothing_twice(models: Path, name: s
             assert cost.bytes_read <= most
             assert cost.bytes_read < cost.bytes_total / 4
             for ranges in fetched(hub, repo).values():
-                again = sum(max(0, stop - start) for (_, stop), (start, _) in zip(ranges, ranges[1:], strict=False))
+                again = sum(max(0, stop - start) for (_, stop), (start, _) in pairwise(ranges))
                 assert again == 0
     if name == "other":
-        assert max(found.suspect_cost.requests, found.base_cost.requests) <= 45
+        assert max(found.suspect_cost.requests, found.base_cost.requests) <= 40
 
 
-@pytest.mark.parametrize("budget", [400_000, 2_000_000, 9_000_000])
+@pytest.mark.parametrize("budget", [400_000, 6_000_000])
 @pytest.mark.parametrize("name", ["other", "upscaled", "relabelled"])
 def test_no_stage_reads_more_than_the_budget(models: Path, name: str, budget: int) -> None:
     with LocalHub(models) as hub:
@@ -98,15 +99,15 @@ def test_memory_does_not_grow_with_depth_beyond_what_is_documented(
     monkeypatch.setattr(stage_layers, "HELD_BYTES", 1 << 20)
     monkeypatch.setattr(tally, "STORED_BYTES", 1 << 20)
     seen = {}
-    for layers in (6, 24):
+    for layers in (6, 18):
         shape = Shape(**{**vars(LEAN), "layers": layers})
         base = write(tmp_path / f"base-{layers}", "base", shape)
         changes = Changes(rewrite=Disguise(shape, "child", 1))
         found, seen[layers] = peak(write(tmp_path / f"child-{layers}", "child", shape, changes=changes), base)
         assert found.relation == "derived"
         assert found.calibrated is not None
-    assert seen[24] < 1.5 * seen[6]
-    assert seen[24] < 64 << 20
+    assert seen[18] < 1.5 * seen[6]
+    assert seen[18] < 64 << 20
 
 
 def test_every_stage_says_that_it_works(tmp_path: Path) -> None:
@@ -122,17 +123,15 @@ def test_every_stage_says_that_it_works(tmp_path: Path) -> None:
     assert ("matching units", LEAN.layers, LEAN.layers) in calls
 
 
-@pytest.mark.parametrize("whole", [True, False])
-def test_the_disguise_of_the_benchmark_changes_no_output(tmp_path: Path, whole: bool) -> None:
+def test_the_disguise_of_the_benchmark_changes_no_output(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     shape = Shape(layers=2, width=32, units=48, heads=4, kv_heads=2, head_dim=8, vocabulary=64)
-    disguise = Disguise(shape, "child", 1, rotate=whole, mix=whole)
-    plain = write(tmp_path / "plain", "child", shape, dtype="F32")
-    other = write(tmp_path / "other", "child", shape, dtype="F32", changes=Changes(rewrite=disguise))
     logits = []
-    for folder in (plain, other):
+    for rewrite in (None, Disguise(shape, "child", 1, rotate=False, mix=False), Disguise(shape, "child", 1)):
+        folder = write(tmp_path / str(len(logits)), "child", shape, dtype="F32", changes=Changes(rewrite=rewrite))
         model = transformers.LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
         with torch.no_grad():
             logits.append(model(torch.arange(40)[None]).logits)
-    assert float((logits[0] - logits[1]).abs().max()) < 1e-4 * float(logits[0].std())
+    for disguised in logits[1:]:
+        assert float((disguised - logits[0]).abs().max()) < 1e-4 * float(logits[0].std())

@@ -135,7 +135,7 @@ def test_a_large_model_is_aligned_in_a_few_layers(models: dict[str, Model], monk
     assert all(s.probe.suspect.layer == s.probe.base.layer for s in stage.samples)
     signs = coins(stage)["mlp sign"]
     assert 190 <= signs.coins <= 200 and signs.heads > 0.98 * signs.coins
-    assert matching_bytes(pair) == whole // 2
+    assert whole // 2 <= matching_bytes(pair) < whole
 
 
 # --- the same seed, another architecture ----------------------------------------------------------------------------
@@ -151,7 +151,7 @@ def same_seed(seed: int) -> Models:
     learns something of its own.
     """
     rng = np.random.default_rng(seed)
-    shapes = cut(read_model(EXAMPLES / "base"), 3, 128, 64)
+    shapes = cut(read_model(EXAMPLES / "base"), 2, 128, 64)
 
     def learned(shape: tuple[int, ...]) -> np.ndarray:
         left, right = (
@@ -175,42 +175,38 @@ def same_seed(seed: int) -> Models:
     return in_memory(Model(suspect, shapes.config), Model(base, shapes.config))
 
 
-SEEDS = range(4)
+@pytest.fixture(scope="module", params=range(2))
+def shifted(request: pytest.FixtureRequest) -> Models:
+    return same_seed(request.param)
 
 
-def test_shifted_draws_of_one_seed_are_matched_and_say_nothing() -> None:
-    for seed in SEEDS:
-        pair = same_seed(seed)
-        stage = aligned(pair)
-        # The trap is set: the search finds the shift in every layer.
-        assert stage.layers is not None and stage.layers.identity
-        for sample in stage.samples:
-            assert np.mean(sample.probe.units - sample.probe.partner_units == SHIFT) > 0.95
-        signs = coins(stage)["mlp sign"]
-        assert signs.coins > 300
-        assert evidence(stage).log10_e < 2
-        weighed = calibrate_stage(pair, stage, None, OPTIONS)
-        assert {s.name for s in weighed.statistics} == {"cross-role", "sign product"}
-        assert weighed.log10_calibrated < 2
+def test_shifted_draws_of_one_seed_are_matched_and_say_nothing(shifted: Models) -> None:
+    stage = aligned(shifted)
+    # The trap is set: the search finds the shift in every layer.
+    assert stage.layers is not None and stage.layers.identity
+    for sample in stage.samples:
+        assert np.mean(sample.probe.units - sample.probe.partner_units == SHIFT) > 0.95
+    assert coins(stage)["mlp sign"].coins > 200
+    assert evidence(stage).log10_e < 2
+    weighed = calibrate_stage(shifted, stage, None, OPTIONS)
+    assert {s.name for s in weighed.statistics} == {"cross-role", "sign product"}
+    assert weighed.log10_calibrated < 2
 
 
-def test_shifted_draws_of_one_seed_do_not_move_the_average() -> None:
-    found = gather(same_seed(0), OPTIONS, lambda _: False)
-    assert found.log10_e < 2 and not found.relabelled
+def test_shifted_draws_of_one_seed_do_not_move_the_average(shifted: Models) -> None:
+    found = gather(shifted, OPTIONS, lambda _: False)
     assert {"units"} <= {stage.name for stage in found.stages if stage.count.coins}
+    assert found.log10_e < 2 and not found.relabelled
     assert found.calibrated is None or found.calibrated.log10_calibrated < 2
 
 
-def test_coins_of_what_units_read_would_scream(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The test above can fail: with coins over all roles the same models would be called dependent."""
+def test_coins_of_what_units_read_would_scream(shifted: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests above can fail: with coins over all roles the same models would be called dependent."""
     monkeypatch.setattr(ledger, "WRITES", READS | WRITES)
     monkeypatch.setattr(calibrated_module, "WRITES", READS | WRITES)
-    for seed in SEEDS:
-        pair = same_seed(seed)
-        stage = aligned(pair)
-        assert evidence(stage).log10_e > 30
-        weighed = calibrate_stage(pair, stage, None, OPTIONS)
-        assert weighed.log10_calibrated > 3
+    stage = aligned(shifted)
+    assert evidence(stage).log10_e > 30
+    assert calibrate_stage(shifted, stage, None, OPTIONS).log10_calibrated > 3
 
 
 # --- after the search --------------------------------------------------------------------------------------------
@@ -219,7 +215,7 @@ def test_coins_of_what_units_read_would_scream(monkeypatch: pytest.MonkeyPatch) 
 def test_coins_are_fair_when_all_units_of_a_copy_are_found() -> None:
     """The base's units relabelled uniformly: the match is right and every sign is a fair coin all the same."""
     pair = pair_of("examples/honest,examples/base", 2, 24, 32)
-    drawn = run_stages(pair, 80, which=UNITS_ALONE, stages=("units",))["units"]
+    drawn = run_stages(pair, 60, which=UNITS_ALONE, stages=("units",))["units"]
     assert drawn.tossed == 1.0 and min(drawn.coins) > 60
     p = drawn.uniform()
     assert p is not None and p > 1e-3
@@ -230,7 +226,7 @@ def test_coins_are_fair_when_all_units_of_a_copy_are_found() -> None:
 
 def test_coins_are_fair_when_the_best_of_wrong_answers_is_taken() -> None:
     with eager():
-        drawn = run_stages(pair_of("examples/liar,examples/base", 2, 24, 32), 80, stages=("units", "basis, units"))
+        drawn = run_stages(pair_of("examples/liar,examples/base", 2, 24, 32), 60, stages=("units", "basis, units"))
     for name, found in drawn.items():
         assert found.tossed > 0.8, name
         p = found.uniform()
