@@ -26,9 +26,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from benchmarks.synthetic import EMBEDDING, HEAD, Changes, Shape, describe, gain, write
 from lineage_plugin.api import compare
+from lineage_plugin.checkpoint import Selection, open_checkpoint
+from lineage_plugin.evidence.units import match_units
 from lineage_plugin.options import Options
 
 __all__ = ["SMALL_1B", "Disguise", "Peak", "measured", "shallower"]
@@ -40,6 +43,7 @@ SMALL_1B = Shape(layers=16, width=2048, units=8192, heads=32, kv_heads=8, head_d
 LAYER_8B = Shape(layers=1)
 LAYERS_A_FILE = 4
 LARGEST_FACTOR = 4.0
+SEED = 1
 
 
 class Disguise:
@@ -96,6 +100,10 @@ class Disguise:
 
     def _write(self, matrix: Array) -> Array:
         return matrix if self._rotation is None else np.asarray(self._rotation.T @ matrix)
+
+    def order(self, layer: int) -> Array:
+        """Return the neuron that each neuron of the disguised layer was."""
+        return self._neurons(layer)[0]
 
     def _neurons(self, layer: int) -> tuple[Array, Array, Array]:
         rng = np.random.default_rng([self._seed, 1, layer])
@@ -195,7 +203,7 @@ def measured(suspect: Path, base: Path, **chosen: Any) -> dict[str, Any]:
         "stages": [stage.name for stage in found.evidence.stages],
         "seconds": seconds,
         "processor": time.process_time() - used,
-        "maxrss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "maxrss": _maxrss(),
         "anonymous": peak.bytes,
         "read": [cost.tensor_bytes for cost in (found.suspect_cost, found.base_cost)],
         "silence": max(after - before for before, after in pairwise(times)),
@@ -215,10 +223,14 @@ def _written(folder: Path, role: str, shape: Shape, disguised: str) -> None:
     start = time.perf_counter()
     rewrite = None
     if disguised:
-        rewrite = Disguise(shape, role, 1, rotate=disguised == "all", mix=disguised == "all")
+        rewrite = Disguise(shape, role, SEED, rotate=disguised == "all", mix=disguised == "all")
     write(folder, role, shape, max(2, shape.layers // LAYERS_A_FILE + 2), changes=Changes(rewrite=rewrite), whole=True)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(f"wrote {folder} in {time.perf_counter() - start:.0f} s, {peak:.1f} GB at most", file=sys.stderr)
+    print(f"wrote {folder} in {time.perf_counter() - start:.0f} s, {_maxrss() / 1e9:.1f} GB at most", file=sys.stderr)
+
+
+def _maxrss() -> int:
+    """Return the largest resident memory of this process so far, mapped files included, in bytes."""
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _apart(*arguments: str) -> str:
@@ -262,17 +274,48 @@ def _table(root: Path, which: str, depths: list[int]) -> None:
                 print(f"    {said}", file=sys.stderr)
 
 
+def _layer(root: Path) -> None:
+    """Compare models of one layer of 8B size with units and heads relabelled; then match all units by the gate."""
+    base = _build(root / "layer-base", "base", LAYER_8B)
+    suspect = _build(root / "layer-child", "child", LAYER_8B, "labels")
+    print(HEADING)
+    print(_row("one layer of 14,336 x 4,096", json.loads(_apart("pair", str(suspect), str(base)))), flush=True)
+    print(_apart("match", str(suspect), str(base)))
+
+
+def _match(suspect: Path, base: Path) -> str:
+    """Match all units of the first layers of two models by their gates, and say what it took."""
+    name = "model.layers.0.mlp.gate_proj.weight"
+    sides = [open_checkpoint(str(side), options=Options()) for side in (suspect, base)]
+    start, used = time.perf_counter(), time.process_time()
+    with Peak() as peak, threadpool_limits(limits=1):
+        gates = [side.read([Selection(name)])[0] for side in sides]
+        found = match_units(gates[0], gates[1], even=False)
+    seconds, units = time.perf_counter() - start, gates[1].shape[0]
+    order = Disguise(LAYER_8B, "child", SEED, rotate=False).order(0)
+    right = int((order[found.suspect_rows] == found.base_rows).sum())
+    return (
+        f"all {units:,} units by the gate: {right:,} of {found.base_rows.shape[0]:,} matches right, {seconds:.0f} s, "
+        f"{time.process_time() - used:.0f} s of one processor; "
+        f"peak {_maxrss() / 1e9:.2f} GB, {peak.bytes / 1e9:.2f} GB "
+        "of it not mapped"
+    )
+
+
 def main() -> None:
     """Build, compare, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["layer", "scrubbed", "plain", "other", "pair", "build"])
-    parser.add_argument("of", nargs="*", help="for pair: two folders, compared in this process")
+    parser.add_argument("what", choices=["layer", "scrubbed", "plain", "other", "pair", "match", "build"])
+    parser.add_argument("of", nargs="*", help="for pair and match: two folders, compared in this process")
     parser.add_argument("--layers", type=int, nargs="+", default=[8, 16, 32], help="depths (default: 8 16 32)")
     parser.add_argument("--folder", type=Path, help="where the models are, or are to be written")
     arguments = parser.parse_args()
     if arguments.what == "build":
         folder, role, shape, disguised = arguments.of
         _written(Path(folder), role, Shape(**json.loads(shape)), disguised)
+        return
+    if arguments.what == "match":
+        print(_match(*map(Path, arguments.of)))
         return
     if arguments.what == "pair":
         print(json.dumps(measured(*map(Path, arguments.of))))
@@ -283,14 +326,6 @@ def main() -> None:
             _layer(root)
         else:
             _table(root, arguments.what, sorted(arguments.layers))
-
-
-def _layer(root: Path) -> None:
-    """Compare models of one layer of 8B size whose units and heads were relabelled, and match all units at once."""
-    base = _build(root / "layer-base", "base", LAYER_8B)
-    suspect = _build(root / "layer-child", "child", LAYER_8B, "labels")
-    print(HEADING)
-    print(_row("one layer of 14,336 x 4,096", json.loads(_apart("pair", str(suspect), str(base)))), flush=True)
 
 
 if __name__ == "__main__":

@@ -326,11 +326,12 @@ def run_stages(
     """
     rng = np.random.default_rng(seed)
     found = {name: Draws() for name in stages}
-    for number in range(draws):
-        models = in_memory(pair[0], relabelled(pair[1], rng, which))
-        options = Options(bar=BAR, seed=number)
-        for name in stages:
-            found[name].add(STAGES[name](models, options))
+    with threadpool_limits(limits=1):
+        for number in range(draws):
+            models = in_memory(pair[0], relabelled(pair[1], rng, which))
+            options = Options(bar=BAR, seed=number)
+            for name in stages:
+                found[name].add(STAGES[name](models, options))
     return found
 
 
@@ -388,7 +389,7 @@ def run_trap(
     rng = np.random.default_rng(seed)
     suspect = change(pair[0], rng)
     found = {stage: Draws() for stage in stages}
-    with _patched(*([rule] if broken else [])):
+    with _patched(*([rule] if broken else [])), threadpool_limits(limits=1):
         for number in range(draws):
             # Labels first, then the change: what repeats or is sorted afterwards hangs on them.
             base = change(relabelled(pair[1], rng), rng)
@@ -403,7 +404,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draws", type=int, default=10_000, help="relabellings in all for each table (default: 10000)")
     parser.add_argument("--copies", nargs="*", default=["examples/honest,examples/base"], metavar="SUSPECT,BASE")
-    parser.add_argument("--no-traps", action="store_true", help="leave the traps out")
+    parser.add_argument(
+        "--traps", type=int, default=1000, help="relabellings for each trap; 0 for none (default: 1000)"
+    )
+    parser.add_argument("--only", nargs="*", choices=STAGES, default=list(STAGES), help="stages (default: all)")
     parser.add_argument(
         "pairs",
         nargs="*",
@@ -413,7 +417,8 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     with threadpool_limits(limits=1):
-        for title, which, stages, all_in in TABLES:
+        for title, which, every, all_in in TABLES:
+            stages = [name for name in every if name in arguments.only]
             pairs = arguments.copies if title.startswith("copies") else arguments.pairs
             total = {name: Draws() for name in stages}
             for number, names in enumerate(pairs):
@@ -423,10 +428,12 @@ def main() -> None:
                 for name, drawn in found.items():
                     for tossed in zip(drawn.coins, drawn.heads, drawn.log10_e, strict=True):
                         total[name].add(tossed)
+            if not stages:
+                continue
             print(f"\n{title} ({', '.join(pairs)})\n\n{HEADER}")
             for name, drawn in total.items():
                 print(drawn.row(name), flush=True)
-        if arguments.no_traps:
+        if not arguments.traps:
             return
         print(f"\ntraps ({arguments.pairs[0]})\n\n{HEADER}")
         for trap in TRAPS:
@@ -435,7 +442,7 @@ def main() -> None:
                     found = run_trap(
                         trap,
                         pair_of(arguments.pairs[0], units=32),
-                        max(2, arguments.draws // 10),
+                        arguments.traps,
                         stages=("escalate", "layers", "units"),
                         broken=broken,
                     )

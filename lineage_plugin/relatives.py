@@ -108,6 +108,9 @@ def weigh_relatives(
             raise UsageError(f"{one_line(checkpoint.id, 200)}: the model cannot be its own candidate or ancestor")
     if len(bases) < 2 and not wanted:
         return Relatives(None, None, tuple(comparisons), (), _cost(opened))
+    if not all(_in_place(comparison) for comparison in comparisons):
+        # Differences are taken unit by unit; where those were moved they would say that nothing is left.
+        return Relatives(None, None, tuple(_not_weighed(found) for found in comparisons), (), _cost(opened))
     family = _Family(suspect, models, origin, options)
     declared = _in_names(declaration, bases, family.members)
     merge, closest, found, results = None, None, list[Finding](), tuple(comparisons)
@@ -135,6 +138,16 @@ def weigh_relatives(
         # The size of the bases is counted where they were compared.
         cost = cost + replace(base.cost().since(spent), bytes_total=0)
     return Relatives(merge, closest, results, tuple(found), cost)
+
+
+def _in_place(found: Comparison) -> bool:
+    """Whether units and layers of a relative stand where the suspect's stand."""
+    return found.scrubbed is None and all(row.base in (None, row.suspect) for row in found.layers)
+
+
+def _not_weighed(found: Comparison) -> Comparison:
+    said = "Relatives were not weighed against each other: units or layers stand in other places than in a base."
+    return replace(found, limits=(*found.limits, said))
 
 
 def _cost(checkpoints: Sequence[Checkpoint]) -> Cost:

@@ -60,7 +60,7 @@ def assert_one_line_error(run: subprocess.CompletedProcess[str], code: int) -> N
 # Models: small, with rows of unequal energy, as training leaves them.
 
 
-def weights(seed: int, layers: int = LAYERS) -> Weights:
+def weights(seed: int, layers: int = LAYERS, hidden: int = HIDDEN) -> Weights:
     random = np.random.default_rng(seed)
 
     def matrix(rows: int, columns: int) -> np.ndarray:
@@ -68,24 +68,24 @@ def weights(seed: int, layers: int = LAYERS) -> Weights:
         return (energy * random.standard_normal((rows, columns)) / columns**0.5).astype(np.float32)
 
     tensors = {
-        "model.embed_tokens.weight": matrix(VOCABULARY, HIDDEN),
-        "model.norm.weight": np.ones(HIDDEN, np.float32),
-        "lm_head.weight": matrix(VOCABULARY, HIDDEN),
+        "model.embed_tokens.weight": matrix(VOCABULARY, hidden),
+        "model.norm.weight": np.ones(hidden, np.float32),
+        "lm_head.weight": matrix(VOCABULARY, hidden),
     }
     for layer in range(layers):
         prefix = f"model.layers.{layer}."
         for name, shape in {
-            "self_attn.q_proj": (HIDDEN, HIDDEN),
-            "self_attn.k_proj": (HIDDEN // 2, HIDDEN),
-            "self_attn.v_proj": (HIDDEN // 2, HIDDEN),
-            "self_attn.o_proj": (HIDDEN, HIDDEN),
-            "mlp.gate_proj": (INNER, HIDDEN),
-            "mlp.up_proj": (INNER, HIDDEN),
-            "mlp.down_proj": (HIDDEN, INNER),
+            "self_attn.q_proj": (hidden, hidden),
+            "self_attn.k_proj": (hidden // 2, hidden),
+            "self_attn.v_proj": (hidden // 2, hidden),
+            "self_attn.o_proj": (hidden, hidden),
+            "mlp.gate_proj": (INNER, hidden),
+            "mlp.up_proj": (INNER, hidden),
+            "mlp.down_proj": (hidden, INNER),
         }.items():
             tensors[f"{prefix}{name}.weight"] = matrix(*shape)
         for name in ("input_layernorm", "post_attention_layernorm"):
-            tensors[f"{prefix}{name}.weight"] = np.ones(HIDDEN, np.float32)
+            tensors[f"{prefix}{name}.weight"] = np.ones(hidden, np.float32)
     return tensors
 
 
@@ -102,7 +102,7 @@ def model(folder: Path, tensors: Weights, card: str | None) -> Path:
     config = {
         "model_type": "llama",
         "architectures": ["LlamaForCausalLM"],
-        "hidden_size": HIDDEN,
+        "hidden_size": tensors["model.norm.weight"].shape[0],
         "intermediate_size": INNER,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
@@ -118,7 +118,7 @@ def model(folder: Path, tensors: Weights, card: str | None) -> Path:
 
 @pytest.fixture(scope="module")
 def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base, an honest fine-tune, a liar and a model of another depth; the cards name the base by an id."""
+    """A base, an honest fine-tune, a liar, and models of another depth and width; the cards name the base by an id."""
     root = tmp_path_factory.mktemp("zoo")
     base = weights(1)
     model(root / "base", base, "license: apache-2.0")
@@ -126,6 +126,7 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model(root / "tuned", tuned(base, 2), card)
     model(root / "liar", weights(3), card)
     model(root / "deeper", weights(4, LAYERS + 2), card)
+    model(root / "narrower", weights(5, hidden=HIDDEN // 2), card)
     return root
 
 
@@ -344,8 +345,14 @@ def test_compare_prints_a_valid_report_and_nothing_else(zoo: Path) -> None:
         assert document["declared"]["bases"] == []
 
 
-def test_other_structure_is_undecided_and_3(zoo: Path) -> None:
+def test_another_depth_does_not_hide_that_nothing_is_shared(zoo: Path) -> None:
     run = lineage("compare", zoo / "deeper", zoo / "base")
+    assert run.returncode == 0, run.stdout
+    assert "UNRELATED" in run.stdout.splitlines()[0]
+
+
+def test_another_width_without_a_trace_is_undecided_and_3(zoo: Path) -> None:
+    run = lineage("compare", zoo / "narrower", zoo / "base")
     assert run.returncode == 3, run.stdout
     assert "UNDECIDED" in run.stdout.splitlines()[0]
 

@@ -147,8 +147,8 @@ class Calibrated:
 
     Attributes:
         statistics: What was counted; those without a comparison are left out.
-        log10_calibrated: Decimal logarithm of the mean of their values, which is valid whatever their dependence; 0
-            when nothing was counted.
+        log10_calibrated: Decimal logarithm of the mean of their values, each the mean over layers, which is valid
+            whatever their dependence; 0 when nothing was counted.
         null: What it was calibrated on.
     """
 
@@ -168,10 +168,15 @@ def calibrated(counts: Sequence[Agreements], null: Null = NULL) -> Calibrated:
         The evidence.
     """
     total = sum(counts, Agreements())
-    found = (("cross-role", total.cross, total.cross_of), ("sign product", total.sign, total.sign_of))
+    found = (
+        ("cross-role", total.cross, total.cross_of, [(one.cross, one.cross_of) for one in counts]),
+        ("sign product", total.sign, total.sign_of, [(one.sign, one.sign_of) for one in counts]),
+    )
+    # Layer by layer: over a whole model a rate hardly above the null's would add up, and nobody has measured whether
+    # the rates of large models stay below it that closely.
     statistics = tuple(
-        Statistic(name, agreements, of, log10_calibrated_value(agreements, of, null.rate))
-        for name, agreements, of in found
+        Statistic(name, agreements, of, log10_mean([log10_calibrated_value(k, n, null.rate) for k, n in layers if n]))
+        for name, agreements, of, layers in found
         if of
     )
     value = log10_mean([statistic.log10_value for statistic in statistics]) if statistics else 0.0

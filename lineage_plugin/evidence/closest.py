@@ -235,13 +235,13 @@ def _choose(
         return None, (), fit.reason
     if fit.scale.high is not None and fit.scale.high < TRACE:
         return None, (), "the suspect has no trace of this family"
-    # At most one can be contained whole against every other: the coefficients of a pair sum to 1.
-    if whole:
-        return ids[whole[0]], (), f"the suspect contains all that sets {ids[whole[0]]} apart from the others"
     pairs = [(p, q) for p in range(len(ids)) for q in range(p + 1, len(ids)) if _is_between(table[p][q], table[q][p])]
     if pairs:
         p, q = pairs[0]
         return None, (ids[p], ids[q]), f"the suspect lies between {ids[p]} and {ids[q]}, as a merge of them does"
+    # At most one can be contained whole against every other: the coefficients of a pair sum to 1.
+    if whole:
+        return ids[whole[0]], (), f"the suspect contains all that sets {ids[whole[0]]} apart from the others"
     last = len(ids) - 1
     if fit.ancestor is not None:
         upper = [table[p][last].high for p in range(last)]

@@ -68,7 +68,8 @@ def differences(sample: Sample) -> list[Differences]:
     for a, b, is_odd in zip(sample.suspect, sample.base, sample.odd, strict=True):
         if sample.pairs.shape[0]:
             i, j = sample.pairs[:, 0], sample.pairs[:, 1]
-            left, right = a[i].astype(np.float64) - a[j], b[i].astype(np.float64) - b[j]
+            with np.errstate(invalid="ignore"):
+                left, right = a[i].astype(np.float64) - a[j], b[i].astype(np.float64) - b[j]
         elif is_odd:
             left, right = a.astype(np.float64), b.astype(np.float64)
         else:

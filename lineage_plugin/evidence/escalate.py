@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from lineage_plugin.errors import BudgetExceeded
 from lineage_plugin.evidence.evalue import log10_e_value
-from lineage_plugin.evidence.facts import SILENT_COINS, facts_of, is_silent
+from lineage_plugin.evidence.facts import KIND_NAMES, SILENT_COINS, facts_of, is_silent, silent_kinds
 from lineage_plugin.evidence.frame import Frame, frame_of
 from lineage_plugin.evidence.ledger import CoinCount
 from lineage_plugin.evidence.models import Models
@@ -34,7 +34,7 @@ from lineage_plugin.evidence.stage_units import (
 from lineage_plugin.evidence.tally import Tally
 from lineage_plugin.options import Options, Progress
 
-__all__ = ["WEIGHTS", "escalate"]
+__all__ = ["WEIGHTS", "escalate", "identity_weight"]
 
 _T = TypeVar("_T")
 
@@ -50,12 +50,6 @@ ALIKE = 0.5
 """Mean cosine of matched units from which signs at chance mean that they were flipped."""
 MOVED = 0.1
 """Share of neighbours that changed their order from which units count as re-ordered."""
-_KIND_NAMES = {
-    "mlp": "MLP units",
-    "experts": "experts' units",
-    "value": "value channels",
-    "query-key": "query-key channels",
-}
 
 
 def escalate(
@@ -86,7 +80,7 @@ def escalate(
         return run.result()
     if not run.dependent or _has_gaps(identity):
         run.layers()
-    if not run.settled or _silent_kinds(run.best):
+    if not run.settled or silent_kinds(run.best):
         run.channels()
         run.units()
     if not run.settled:
@@ -98,16 +92,6 @@ def _has_gaps(found: PairEvidence) -> bool:
     """Whether the stored order leaves layers unexplained."""
     silent = any(is_silent(row) for row in found.layers)
     return silent or (found.mismatch or "").startswith("depth")
-
-
-def _silent_kinds(found: PairEvidence) -> set[str]:
-    """Return the kinds of unit that show nothing, by swaps or signs."""
-    kinds: dict[str, float] = {}
-    for group in found.groups:
-        if group.count.coins >= SILENT_COINS:
-            name = group.name.rsplit(" ", 1)[0]
-            kinds[name] = max(kinds.get(name, -math.inf), group.log10_e)
-    return {name for name, value in kinds.items() if value < 0}
 
 
 def _explains(found: PairEvidence) -> tuple[int, float]:
@@ -239,12 +223,14 @@ class _Run:
             self.relabelled.extend(_flipped(best))
         if claimed:
             self.relabelled.extend(
-                f"{_KIND_NAMES[name]} were rescaled" for name in sorted(tally.rescaled if tally else ())
+                f"{KIND_NAMES[name]} were rescaled" for name in sorted(tally.rescaled if tally else ())
             )
             self.relabelled.extend(self._mixed(best))
-        if dependent and self.stream is not None and best.log10_e < self.options.bar:
+        loud = self.stream is not None and self.stream[0] >= self.options.bar
+        if dependent and self.stream is not None and loud and best.log10_e < self.options.bar:
             # The claim is that of the channels, so theirs are the coins that are shown.
             best = replace(best, count=self.stream[1], groups=self.stream[2])
+        alike = bool(best.layers) and any(row.base is not None and row.cosine >= NEAR for row in best.layers)
         best = replace(
             best,
             log10_e=self.log10_e if self.stages else best.log10_e,
@@ -254,6 +240,7 @@ class _Run:
             stages=tuple(self.stages),
             relabelled=tuple(dict.fromkeys(self.relabelled)) if claimed else (),
             calibrated=calibrated,
+            embeddings_only=dependent and loud and not alike and self._identity.log10_e < SILENT,
             cut_short=self._identity.cut_short or self.cut_short,
             limits=tuple(dict.fromkeys((*self._identity.limits, *best.limits, *self.skipped))),
         )
@@ -261,7 +248,7 @@ class _Run:
 
     def _mixed(self, found: PairEvidence) -> list[str]:
         """Say whether value channels that share nothing one by one do the same head by head."""
-        if "value" not in _silent_kinds(found):
+        if "value" not in silent_kinds(found):
             return []
         frame = self.shape[1] if self.shape is not None else None
         pairs = [(row.suspect, row.base) for row in found.layers if row.base is not None and row.cosine >= NEAR]
@@ -287,7 +274,7 @@ class _Run:
     def _consider(self, stage: LayerStage | UnitStage, frame: Frame | None) -> None:
         """Let a stage describe the pair if it explains more than the ones before."""
         evidence = stage.tally.evidence(self.options, complete=True, describe=False)
-        if evidence.log10_e >= SILENT and _explains(evidence) > _explains(self.best):
+        if evidence.log10_e >= self.options.bar and _explains(evidence) > _explains(self.best):
             self.best, self.shape = evidence, (stage, frame)
 
     def _described(self, stage: LayerStage | UnitStage) -> PairEvidence:
@@ -312,8 +299,9 @@ class _Run:
         else:
             allowed = self.models.local or self.options.exhaustive or need <= REMOTE_BYTES
         if not allowed:
+            megabytes = max(need / 1e6, 0.1)
             self.skipped.append(
-                f"{skipped}: that would read about {need / 1e6:.0f} MB of each model (allow more with --budget)."
+                f"{skipped}: that would read about {megabytes:.1f} MB of each model (allow more with --budget)."
             )
         return allowed
 
@@ -334,6 +322,11 @@ class _Run:
         return None if progress is None else (lambda done, total: progress(what, done, total))
 
 
+def identity_weight(models: Models) -> float:
+    """Return the weight of what is compared in the stored order."""
+    return _weights(models, True)["identity"]
+
+
 def _weights(models: Models, identity: bool) -> dict[str, float]:
     """Return the weights of the stages that the structure of the models allows; nothing read from weights enters."""
     streams = (models.suspect_anatomy.stream, models.base_anatomy.stream)
@@ -350,7 +343,7 @@ def _flipped(found: PairEvidence) -> list[str]:
     """Say which units had their signs redrawn: exchanging them shows dependence, their signs nothing."""
     values = {group.name: group for group in found.groups}
     said = []
-    for name, what in _KIND_NAMES.items():
+    for name, what in KIND_NAMES.items():
         swap, sign = values.get(f"{name} swap"), values.get(f"{name} sign")
         if swap is None or sign is None or sign.count.coins < SILENT_COINS:
             continue
@@ -362,10 +355,10 @@ def _flipped(found: PairEvidence) -> list[str]:
 def _relabelled(stage: LayerStage | UnitStage, frame: Frame | None, found: PairEvidence) -> list[str]:
     said = [] if frame is None else [frame.basis.describe()]
     if isinstance(stage, UnitStage):
-        said += [f"{_KIND_NAMES[name]} stand in another order" for name, share in stage.moved.items() if share > MOVED]
+        said += [f"{KIND_NAMES[name]} stand in another order" for name, share in stage.moved.items() if share > MOVED]
         signs = {group.name: group for group in stage.tally.evidence(Options(), complete=True, describe=False).groups}
         for name, near in stage.nearness.items():
             sign = signs.get(f"{name} sign")
             if sign is not None and sign.count.coins >= SILENT_COINS and sign.log10_e < 0 and near >= ALIKE:
-                said.append(f"the signs of {_KIND_NAMES[name]} were flipped")
+                said.append(f"the signs of {KIND_NAMES[name]} were flipped")
     return said + _flipped(found)

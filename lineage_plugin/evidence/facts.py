@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ from lineage_plugin.evidence.pairing import kind
 from lineage_plugin.evidence.sample import Sample
 from lineage_plugin.evidence.traits import Facts, dead_units, semi_structured, sparsity
 
-__all__ = ["SILENT_COINS", "StoredRows", "facts_of", "is_silent", "stored_rows"]
+__all__ = ["KIND_NAMES", "SILENT_COINS", "StoredRows", "facts_of", "is_silent", "silent_kinds", "stored_rows"]
 
 FloatArray = NDArray[np.float32]
 
@@ -30,6 +31,12 @@ LOOKED_AT = 8
 SILENT_COINS = 24
 """Coins that a layer, or a kind of unit, needs before its silence means anything."""
 SILENT_COSINE = 0.05
+KIND_NAMES = {
+    "mlp": "MLP units",
+    "experts": "experts' units",
+    "value": "value channels",
+    "query-key": "query-key channels",
+}
 _NARROW = frozenset({"F8_E4M3", "F8_E5M2"})
 
 
@@ -71,6 +78,16 @@ def is_silent(row: LayerCoins) -> bool:
     return not loud and abs(row.cosine) < SILENT_COSINE
 
 
+def silent_kinds(found: PairEvidence) -> set[str]:
+    """Return the kinds of unit that show nothing, neither by swaps nor by signs."""
+    kinds: dict[str, float] = {}
+    for group in found.groups:
+        if group.count.coins >= SILENT_COINS:
+            name = group.name.rsplit(" ", 1)[0]
+            kinds[name] = max(kinds.get(name, -math.inf), group.log10_e)
+    return {name for name, value in kinds.items() if value < 0}
+
+
 def facts_of(models: Models, found: PairEvidence, rows: Sequence[StoredRows]) -> Facts:
     """Return what is known about a derived pair.
 
@@ -94,7 +111,7 @@ def facts_of(models: Models, found: PairEvidence, rows: Sequence[StoredRows]) ->
         base_layers=base.layers,
         repeated=0 if layers is None else len(layers.repeated),
         dropped=0 if layers is None else len(layers.dropped),
-        without_trace=tuple(row.suspect for row in found.layers if row.base is None or is_silent(row)),
+        without_trace=(*_layers_without_trace(found), *_kinds_without_trace(found)),
         units_kept=1.0 if upcycled else _ratio(suspect, base),
         width_kept=suspect.width / base.width if suspect.width and base.width else 1.0,
         grids=tuple(grid(row.suspect, _dtype(models.suspect, row.suspect_tensor)) for row in looked_at),
@@ -107,6 +124,17 @@ def facts_of(models: Models, found: PairEvidence, rows: Sequence[StoredRows]) ->
         zero_pattern=_pattern(rows),
         dead=sum(int((dead_units(row.suspect) & ~dead_units(row.base)).sum()) for row in rows),
     )
+
+
+def _layers_without_trace(found: PairEvidence) -> tuple[str, ...]:
+    return tuple(row.suspect for row in found.layers if row.base is None or is_silent(row))
+
+
+def _kinds_without_trace(found: PairEvidence) -> tuple[str, ...]:
+    """Return the kinds of which no layer has a trace, unless their channels were mixed or all labels redrawn."""
+    if found.calibrated is not None or found.relabelled:
+        return ()
+    return tuple(f"all {KIND_NAMES[name]}" for name in sorted(silent_kinds(found)) if name in KIND_NAMES)
 
 
 def _low_rank(models: Models, rows: Sequence[StoredRows]) -> LowRank | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ from threadpoolctl import threadpool_limits
 from lineage_plugin.anatomy import Anatomy
 from lineage_plugin.checkpoint.remembered import Remembered
 from lineage_plugin.errors import BudgetExceeded
-from lineage_plugin.evidence.escalate import escalate
+from lineage_plugin.evidence.escalate import escalate, identity_weight
 from lineage_plugin.evidence.models import Models
 from lineage_plugin.evidence.pair import PairEvidence
 from lineage_plugin.evidence.pairing import match_groups
@@ -67,6 +68,7 @@ def _in_stored_order(
     budget = options.budget if options.budget is not None else _default_budget(models, options)
     plan = plan_rounds(suspect, base, pairs, seed=options.seed, budget=options.budget, exhaustive=options.exhaustive)
     tally = Tally(models.exact, len({pair.base.layer for pair in pairs}))
+    share = math.log10(identity_weight(models))
     complete, stopped = False, None
     evidence: PairEvidence | None = None
     for step in plan:
@@ -82,7 +84,7 @@ def _in_stored_order(
         if progress is not None:
             progress("reading layers", len(tally.covered), tally.layers)
         evidence = tally.evidence(options, complete=complete) if step.may_stop else None
-        if evidence is not None and decided(evidence):
+        if evidence is not None and decided(replace(evidence, log10_e=evidence.log10_e + share)):
             stopped = OTHERS_DECIDED
             break
     found = evidence if evidence is not None else tally.evidence(options, complete=complete)

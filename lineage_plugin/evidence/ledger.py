@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lineage_plugin.anatomy.stream import WRITES
 from lineage_plugin.evidence.coins import sign_statistics, swap_statistics
 from lineage_plugin.evidence.order import is_sorted, order_score
-from lineage_plugin.evidence.repeats import repeat_classes, repeated_units, search_units
+from lineage_plugin.evidence.repeats import SEARCH_UNITS, repeat_classes, repeated_units, search_units
 from lineage_plugin.evidence.sample import Sample
 
 __all__ = ["CoinCount", "Ledger", "Toss"]
@@ -78,15 +78,19 @@ class Ledger:
         """Toss the coins of newly read samples.
 
         Args:
-            samples: What a round read; no unit of a group that an earlier round read.
+            samples: What a round read; no unit of a group that an earlier round read. Units that were searched for all
+                come in one call.
         """
         for sample in samples:
             if sample.probe.base.swap and not sample.probe.searched:
                 score = order_score(sample.suspect, sample.probe.base.block[sample.probe.units])
                 self._scores.setdefault(sample.probe.base.name, []).append(score)
-        self._classify([sample for sample in samples if sample.probe.base.key not in self._class])
+        searched = [sample for sample in samples if sample.probe.searched]
+        stored = [sample for sample in samples if not sample.probe.searched]
+        self._toss_searched(searched)
+        self._classify([sample for sample in stored if sample.probe.base.key not in self._class])
         classes: dict[_Key, list[Sample]] = {}
-        for sample in samples:
+        for sample in stored:
             classes.setdefault(self._class[sample.probe.base.key], []).append(sample)
         for key, alike in classes.items():
             clones = [repeated_units(sample.base) for sample in alike]
@@ -115,7 +119,7 @@ class Ledger:
         """Toss a fair coin a pair of base units: statistics of all copies are added, then the sum is tossed."""
         reads: dict[bytes, list[tuple[Sample, BoolArray]]] = {}
         for sample, clone in zip(alike, clones, strict=True):
-            if sample.pairs.shape[0] and not sample.probe.searched:
+            if sample.pairs.shape[0]:
                 reads.setdefault(sample.probe.units.tobytes(), []).append((sample, clone))
         for units, copies in reads.items():
             if (key, units) in self._swapped:
@@ -133,9 +137,8 @@ class Ledger:
         total = np.zeros(size)
         touched = np.zeros(size, dtype=bool)
         for sample, clone in zip(alike, clones, strict=True):
-            odd = _tossed(sample)
-            if any(odd):
-                statistic = sign_statistics(sample.suspect, sample.base, odd)
+            if any(sample.odd):
+                statistic = sign_statistics(sample.suspect, sample.base, sample.odd)
                 statistic[clone] = 0.0
                 np.add.at(total, sample.probe.units, statistic)
                 touched[sample.probe.units] = True
@@ -144,6 +147,35 @@ class Ledger:
         self._signed[key] = np.union1d(done, fresh)
         if fresh.size:
             self._tosses.append(Toss(group.name, group.layer, "sign", _count(total[fresh])))
+
+    def _toss_searched(self, samples: Sequence[Sample]) -> None:
+        """Toss the signs of what matched units write, one coin for all units that hang together.
+
+        A base unit and the suspect unit it was matched to hang together; so do copies of one base unit, as far as a
+        comparison of the base with itself shows them. Statistics of all that hang together are added: several experts
+        copied from one unit, or one unit that several repeated units of the base were matched to, are one coin.
+        """
+        samples = [sample for sample in samples if any(_written(sample))]
+        if not samples:
+            return
+        same = _repeats(samples)
+        base = np.concatenate([_nodes(same[s.probe.base.key], s.probe.units) for s in samples])
+        suspect = np.concatenate([_nodes(s.probe.suspect.key, s.probe.partner_units) for s in samples])
+        _, base = np.unique(base, return_inverse=True)
+        _, suspect = np.unique(suspect, return_inverse=True)
+        label = _components(base, suspect)
+        statistics = np.concatenate([sign_statistics(s.suspect, s.base, _written(s)) for s in samples])
+        total: Float64Array = np.bincount(label, statistics).astype(np.float64)
+        place = np.repeat(np.arange(len(samples)), [s.probe.units.shape[0] for s in samples])
+        first = np.full(total.shape[0], len(samples))
+        np.minimum.at(first, label, place)
+        groups: dict[tuple[str, int], list[int]] = {}
+        for at, sample in enumerate(samples):
+            groups.setdefault((sample.probe.base.name, sample.probe.base.layer), []).append(at)
+        for (name, layer), members in groups.items():
+            self._tosses.append(Toss(name, layer, "sign", _count(total[np.isin(first, members)])))
+        if total.shape[0] < np.unique(base).shape[0]:
+            self.repeats.update(sample.probe.base.name for sample in samples)
 
     @property
     def sorted_kinds(self) -> frozenset[str]:
@@ -156,11 +188,70 @@ class Ledger:
         return tuple(t for t in self._tosses if t.count.coins and not (t.kind == "swap" and t.name in dropped))
 
 
-def _tossed(sample: Sample) -> tuple[bool, ...]:
-    """Say which roles the sign coins of a sample look at: of searched units only what they write."""
-    if not sample.probe.searched:
-        return sample.odd
+def _written(sample: Sample) -> tuple[bool, ...]:
+    """Say which roles the sign coins of searched units look at: what the units write."""
     return tuple(odd and role in WRITES for odd, role in zip(sample.odd, sample.roles, strict=True))
+
+
+def _nodes(key: _Key, units: IntArray) -> NDArray[np.void]:
+    """Return a name for each unit of a group: name, layer, part and number."""
+    named = np.empty(
+        units.shape[0], dtype=[("name", "U16"), ("layer", np.int64), ("part", np.int64), ("unit", np.int64)]
+    )
+    named["name"], named["layer"], named["part"], named["unit"] = *key, units
+    return named
+
+
+def _components(left: IntArray, right: IntArray) -> IntArray:
+    """Return for each edge of a bipartite graph the connected component it belongs to, numbered from 0."""
+    label = np.arange(left.shape[0], dtype=np.int64)
+    while True:
+        before = label.copy()
+        for side in (left, right):
+            least = np.full(int(side.max()) + 1, label.shape[0], dtype=np.int64)
+            np.minimum.at(least, side, label)
+            label = least[side]
+        if np.array_equal(before, label):
+            return np.unique(label, return_inverse=True)[1].astype(np.int64)
+
+
+def _repeats(samples: Sequence[Sample]) -> dict[_Key, _Key]:
+    """Return for each group of the base the first one that it repeats, unit by unit; itself, if it repeats none.
+
+    Groups are set against each other on the units that were found in both; a search that sees the base alone.
+    """
+    groups: dict[_Key, Sample] = {}
+    for sample in samples:
+        held = groups.get(sample.probe.base.key)
+        if held is None or sample.probe.units.shape[0] > held.probe.units.shape[0]:
+            groups[sample.probe.base.key] = sample
+    same: dict[_Key, _Key] = {key: key for key in groups}
+    keys = list(groups)
+    for at, key in enumerate(keys):
+        for other in keys[:at]:
+            if same[other] == other and _repeat_each_other(groups[key], groups[other]):
+                same[key] = other
+                break
+    return same
+
+
+def _repeat_each_other(one: Sample, other: Sample) -> bool:
+    if (one.probe.base.name, one.roles) != (other.probe.base.name, other.roles):
+        return False
+    if any(a.shape[1] != b.shape[1] for a, b in zip(one.base, other.base, strict=True)):
+        return False
+    units, mine, theirs = np.intersect1d(one.probe.units, other.probe.units, return_indices=True)
+    if units.shape[0] < 2:
+        return False
+    chosen = np.floor(np.linspace(0, units.shape[0] - 1, min(SEARCH_UNITS, units.shape[0]))).astype(np.int64)
+    pairs = np.arange(chosen.shape[0] // 2 * 2, dtype=np.int64).reshape(-1, 2)
+    label = repeat_classes(
+        [[part[mine[chosen]] for part in one.base], [part[theirs[chosen]] for part in other.base]],
+        one.odd,
+        pairs,
+        one.probe.base.flip,
+    )
+    return int(label[0]) == int(label[1])
 
 
 def _form(sample: Sample) -> _Form:

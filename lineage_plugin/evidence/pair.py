@@ -86,6 +86,7 @@ class PairEvidence:
         layer_map: Which layer became which; None when the layers correspond by number.
         relabelled: How units or channels were relabelled or transformed, as far as it was undone: plain phrases.
         calibrated: Evidence that is not exact, for models whose labels have all been redrawn; None when not needed.
+        embeddings_only: Whether the coins of the residual stream made the claim and no unit shows a trace.
         facts: What decides the kind of derivation; None when nothing is shared.
     """
 
@@ -108,4 +109,5 @@ class PairEvidence:
     layer_map: LayerMap | None = None
     relabelled: tuple[str, ...] = ()
     calibrated: Calibrated | None = None
+    embeddings_only: bool = False
     facts: Facts | None = None

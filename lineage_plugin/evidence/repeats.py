@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lineage_plugin.evidence.evalue import log10_e_value
 
-__all__ = ["REPEAT_BAR", "REPEAT_COSINE", "repeat_classes", "repeated_units", "search_units"]
+__all__ = ["REPEAT_BAR", "REPEAT_COSINE", "SEARCH_UNITS", "repeat_classes", "repeated_units", "search_units"]
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]

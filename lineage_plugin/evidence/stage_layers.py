@@ -19,7 +19,7 @@ from lineage_plugin.evidence.coins import draw_pairs
 from lineage_plugin.evidence.frame import Frame
 from lineage_plugin.evidence.layers import LayerMap, align_layers, swap_scores
 from lineage_plugin.evidence.models import Models
-from lineage_plugin.evidence.pairing import GroupPair, kind, pair_groups
+from lineage_plugin.evidence.pairing import GroupPair, kind, match_groups, pair_groups
 from lineage_plugin.evidence.plan import HUB_COLUMN_BYTES, LOCAL_COLUMN_BYTES, first_draw
 from lineage_plugin.evidence.sample import Probe, Sample, entropy, read_units
 from lineage_plugin.evidence.tally import Tally
@@ -92,7 +92,8 @@ def align_by_layer(models: Models, options: Options, frame: Frame | None = None)
         InputError: When a file cannot be read or decoded.
         HubError: When the Hub does not deliver.
     """
-    shelves = [_fill(models, found, options, frame) for found in _kinds(models, options, frame)]
+    stored, _ = match_groups(models.suspect_anatomy, models.base_anatomy)
+    shelves = [_fill(models, found, stored, options, frame) for found in _kinds(models, options, frame)]
     shelves = [shelf for shelf in shelves if shelf.search.shape[0] >= 4 and shelf.test.shape[0] >= 2]
     if not shelves:
         return None
@@ -143,7 +144,10 @@ def _kinds(
 
 
 def _cheap_roles(models: Models, pair: GroupPair) -> tuple[str, ...]:
-    """Leave out the vectors that are columns of a large matrix, which would be read whole, in every layer."""
+    """Leave out the vectors that are columns of a large matrix, which would be read whole, in every layer.
+
+    Over the Hub one role of each kind, with a sign if there is one, has to do where every layer is read anew.
+    """
     most = LOCAL_COLUMN_BYTES if models.local else HUB_COLUMN_BYTES
     sides = ((models.suspect, pair.suspect), (models.base, pair.base))
     dear = {
@@ -152,7 +156,15 @@ def _cheap_roles(models: Models, pair: GroupPair) -> tuple[str, ...]:
         for vectors in group.vectors
         if vectors.axis != 0 and checkpoint.tensors[vectors.tensor].nbytes > most
     }
-    return tuple(role for role in pair.roles if role not in dear)
+    roles = tuple(role for role in pair.roles if role not in dear)
+    if models.local or not _depth_differs(models):
+        return roles
+    odd = {vectors.role for vectors in pair.base.vectors if vectors.odd}
+    return tuple(sorted(roles, key=lambda role: role not in odd))[:1]
+
+
+def _depth_differs(models: Models) -> bool:
+    return models.suspect_anatomy.layers != models.base_anatomy.layers
 
 
 def _parts(anatomy: Anatomy) -> dict[tuple[str, int], list[UnitGroup]]:
@@ -171,11 +183,18 @@ def _usual(groups: Sequence[UnitGroup]) -> UnitGroup:
 def _fill(
     models: Models,
     found: tuple[GroupPair, dict[int, UnitGroup], dict[int, UnitGroup]],
+    stored: Sequence[GroupPair],
     options: Options,
     frame: Frame | None,
 ) -> _Shelf:
     pair, suspects, bases = found
-    draw = first_draw(models.suspect, models.base, [pair], seed=options.seed, budget=options.budget)
+    if models.local or _depth_differs(models):
+        stored = [pair]
+    elif all(other.base.name != pair.base.name for other in stored):
+        stored = [replace(pair, base=group) for group in bases.values()]
+    # Over the Hub the draw of the stored order, whose units are at hand. Of deep models it is too small for a search:
+    # where layers must have moved, more units are read.
+    draw = first_draw(models.suspect, models.base, stored, seed=options.seed, budget=options.budget)
     units = draw.units(pair.base)
     if pair.partners is not None:
         units = units[pair.partners[units] >= 0]

@@ -33,6 +33,7 @@ from lineage_plugin.evidence.models import Models
 from lineage_plugin.evidence.pairing import kind
 from lineage_plugin.evidence.sample import Probe, Sample, entropy, read_units
 from lineage_plugin.evidence.tally import Tally
+from lineage_plugin.evidence.undo import is_alike
 from lineage_plugin.evidence.units import match_units, relatedness
 from lineage_plugin.options import Options
 
@@ -73,8 +74,8 @@ class UnitStage:
         suspect_layers: Numbers of the suspect's layers.
         base_layers: Numbers of the base's layers.
         tally: Sign coins of the matched units, and effects.
-        moved: For each kind the share of neighbouring matched units that changed their order.
-        nearness: For each kind the mean cosine, in absolute value, of what matched units are matched by.
+        moved: For each kind of which units are alike, the share of neighbouring units that changed their order.
+        nearness: The mean cosine, in absolute value, of what these units are matched by.
         samples: The matched units of the MLPs, without their vectors.
         complete: Whether all layers were looked at.
     """
@@ -153,21 +154,25 @@ def align_by_unit(
     moved: dict[str, list[float]] = {}
     near: dict[str, list[float]] = {}
     kept: list[Sample] = []
+    matched: list[Sample] = []
     for done, (base, suspects) in enumerate(copies.items()):
-        # All copies of a base unit go into one call, so that they share one coin.
         samples = [s for a in suspects for s in _match_layer(search, kinds, a, base, small, options.seed)]
+        matched.extend(samples)
         for sample in samples:
+            if kind(sample.probe.base) == "mlp" and len(kept) < 64:
+                kept.append(replace(sample, suspect=(), base=()))
+            if not is_alike(sample):
+                continue
             # Units of a pruned layer change their numbers but keep their order.
             share = float(np.mean(np.diff(sample.probe.partner_units) < 0))
             moved.setdefault(kind(sample.probe.base), []).append(share)
             first = sample.roles.index(_role(sample.probe.base) or "")
             cosine = np.nan_to_num(np.abs(cosines(sample.suspect[first], sample.base[first])))
             near.setdefault(kind(sample.probe.base), []).append(float(cosine.mean()))
-            if kind(sample.probe.base) == "mlp" and len(kept) < 64:
-                kept.append(replace(sample, suspect=(), base=()))
-        tally.add(samples, as_stored=frame is None)
         if progress is not None:
             progress(done + 1, len(copies))
+    # In one call: units of different layers may hang together, and then they share one coin.
+    tally.add(matched, as_stored=frame is None)
     found = LayerMap(tuple(layers), len(others)) if small else None
     shares, nearness = (
         {name: float(np.mean(values)) for name, values in measured.items()} for measured in (moved, near)
@@ -175,7 +180,13 @@ def align_by_unit(
     return UnitStage(found, mine, others, tally, shares, nearness, tuple(kept), small)
 
 
-def calibrate_stage(models: Models, stage: UnitStage, frame: Frame | None, options: Options) -> Calibrated:
+def calibrate_stage(
+    models: Models,
+    stage: UnitStage,
+    frame: Frame | None,
+    options: Options,
+    progress: Callable[[int, int], None] | None = None,
+) -> Calibrated:
     """Compare the vectors that the match did not look at, for models whose labels have all been redrawn.
 
     Args:
@@ -183,13 +194,16 @@ def calibrate_stage(models: Models, stage: UnitStage, frame: Frame | None, optio
         stage: The groups that correspond.
         frame: The common coordinates in which they were found.
         options: Seed.
+        progress: Called with the groups compared so far, and all.
 
     Returns:
         The calibrated evidence; each unit of the base is counted once.
     """
     search = _Search(models, options, frame)
     counts, seen = [], set()
-    for sample in stage.samples:
+    for done, sample in enumerate(stage.samples):
+        if progress is not None:
+            progress(done, len(stage.samples))
         mine, theirs = sample.probe.suspect, sample.probe.base
         if theirs.key in seen:
             continue

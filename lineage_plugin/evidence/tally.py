@@ -17,7 +17,7 @@ from lineage_plugin.evidence.ledger import CoinCount, Ledger, Toss
 from lineage_plugin.evidence.pair import NO_COINS, GroupCoins, LayerCoins, PairEvidence
 from lineage_plugin.evidence.pairing import kind
 from lineage_plugin.evidence.sample import Sample
-from lineage_plugin.evidence.undo import rescaled, turned
+from lineage_plugin.evidence.undo import is_alike, rescaled, turned
 from lineage_plugin.options import Options
 
 __all__ = ["Tally", "count_of", "weigh"]
@@ -60,9 +60,11 @@ class Tally:
         """
         self._ledger.add(samples)
         for sample in samples:
+            self.covered.add(sample.probe.base.layer)
+            if sample.probe.searched and not is_alike(sample):
+                continue
             if as_stored:
                 self._keep(sample)
-            self.covered.add(sample.probe.base.layer)
             restored = turned(sample)
             scaled = rescaled(restored)
             if scaled is not None:
@@ -130,7 +132,7 @@ class Tally:
         """Return plain sentences about coins that were merged or left out."""
         said = []
         for name in sorted(self._ledger.repeats):
-            said.append(f"The base repeats itself ({name}); repeated units share one coin.")
+            said.append(f"Some units of the base are nearly copies of each other ({name}); they share one coin.")
         for name in sorted(self._ledger.sorted_kinds):
             said.append(
                 f"The suspect's units are sorted ({name}); they are not exchangeable, so only signs were tossed."

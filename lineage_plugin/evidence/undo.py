@@ -12,11 +12,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from lineage_plugin.anatomy.stream import WRITES
 from lineage_plugin.evidence.coins import sign_statistics, swap_statistics
 from lineage_plugin.evidence.evalue import log10_e_value
 from lineage_plugin.evidence.sample import Sample
 
-__all__ = ["rescaled", "turned"]
+__all__ = ["is_alike", "rescaled", "turned"]
 
 Float64Array = NDArray[np.float64]
 
@@ -28,6 +29,26 @@ OPPOSED = -0.8
 """Correlation of the two log scales below which one was traded for the other."""
 TRADED = 0.15
 """Standard deviation of the log scale that was traded, from which it is undone."""
+
+
+def is_alike(sample: Sample) -> bool:
+    """Say whether matched units are alike in what the match has not seen: in what they write, up to sign.
+
+    A match makes what units read alike, of independent models too; what follows from that describes nothing.
+
+    Args:
+        sample: Units matched by what they read.
+    """
+    places = [place for place, role in enumerate(sample.roles) if role in WRITES]
+    if not places or not sample.pairs.shape[0]:
+        return False
+    swap = swap_statistics(
+        [sample.suspect[i] for i in places],
+        [sample.base[i] for i in places],
+        [sample.odd[i] for i in places],
+        sample.pairs,
+    )
+    return log10_e_value(int((swap > 0).sum()), int((swap != 0).sum())) >= TURNING_BAR
 
 
 def turned(sample: Sample) -> Sample:

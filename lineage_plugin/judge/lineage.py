@@ -104,7 +104,7 @@ def _of_descent(
     if kind == "partial" or (silent and kind != "upscaled"):
         yield here(
             "LIN109",
-            f"layers without a trace of {base}: {silent}" if silent else f"only a part comes from {base}",
+            f"layers without a trace of {base}: {silent}" if silent else _part(comparison, base),
             help="Say in the card which layers were replaced or trained anew.",
         )
     if comparison.scrubbed is not None:
@@ -120,6 +120,11 @@ def _of_descent(
             level="note",
             help="Check dates and commit history: which of the two was there first?",
         )
+
+
+def _part(comparison: Comparison, base: str) -> str:
+    why = f": {one_line(comparison.changes[-1], 300)}" if comparison.changes else ""
+    return f"only a part comes from {base}{why}"
 
 
 def _place(comparison: Comparison, declaration: Declaration, compared: int) -> tuple[str | None, int | None]:

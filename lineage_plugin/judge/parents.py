@@ -74,7 +74,9 @@ def without_trace(fit: MergeFit, comparisons: Sequence[Comparison] = ()) -> tupl
 
 
 def _is_nothing(weight: MatrixEffect) -> bool:
-    return weight.low is not None and weight.high is not None and weight.low <= 0.0 and weight.high < NO_TRACE
+    return (
+        weight.low is not None and weight.high is not None and -NO_TRACE < weight.low <= 0.0 and weight.high < NO_TRACE
+    )
 
 
 def merge_findings(
@@ -186,7 +188,7 @@ def _summary(fit: MergeFit) -> str:
     uneven = "; the weights differ from layer to layer" if fit.uneven else ""
     if fit.structure == "rounding":
         return f"the parents explain everything to rounding{uneven}"
-    share = f"{100 * fit.unexplained:.2g}%"
+    share = f"{100 * fit.unexplained:.3g}%"
     what = {
         "sparse": "its differences from the ancestor are sparse, as DARE and TIES leave them",
         "low-rank": "it is low-rank, as an adapter merged afterwards leaves it",

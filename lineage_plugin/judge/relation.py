@@ -59,6 +59,8 @@ def relation_of(evidence: PairEvidence, bar: float) -> tuple[Relation, str]:
     Returns:
         The relation and a phrase; for ``inconclusive`` the phrase says what is missing.
     """
+    if evidence.embeddings_only:
+        return "inconclusive", "the models share token embeddings, but no layer shows a trace of the base"
     if evidence.log10_e >= bar or (evidence.calibrated is not None and evidence.calibrated.log10_calibrated >= bar):
         return _dependent(evidence)
     if evidence.count.coins == 0:

@@ -8,15 +8,18 @@ drawn many times; the mean e-value may not exceed 1.
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from lineage_plugin.evidence.coins import sign_statistics, swap_statistics
+from lineage_plugin.evidence.coins import draw_pairs, sign_statistics, swap_statistics
 from lineage_plugin.evidence.evalue import log10_e_value, log10_mean
 from lineage_plugin.evidence.ledger import Ledger
-from tests.evidence.builders import sample
+from lineage_plugin.evidence.sample import Probe, Sample
+from lineage_plugin.evidence.units import match_units
+from tests.evidence.builders import group, sample
 
 
 def total(ledger: Ledger) -> tuple[int, int]:
@@ -345,3 +348,173 @@ def test_rule_1_clones_inside_a_group_share_one_coin() -> None:
     assert coins == 4 * (16 + 8)
     low, high = stats.chi2.ppf([1e-4, 1 - 1e-4], 299) / 299
     assert low < np.var(scores, ddof=1) < high
+
+
+# --- rule 1 where units were searched for ---------------------------------------------------------------------------
+
+
+GATED = ("gate", "up", "down")
+ODD = (False, True, True)
+
+
+def searched(
+    suspect: list[np.ndarray], base: list[np.ndarray], *, layer: int = 0, part: int = 0, tossed: bool = False
+) -> Sample:
+    """Match the base's units by what they read, as the stage does; with ``tossed`` their swaps are tossed, too."""
+    match = match_units(suspect[:2], base[:2], even=ODD[:2])
+    roles = [(role, base[0].shape[1], odd) for role, odd in zip(GATED, ODD)]
+    mine = replace(group(suspect[0].shape[0], roles, layer=layer), part=part)
+    theirs = group(base[0].shape[0], roles, layer=layer)
+    probe = Probe(mine, theirs, match.base_rows, GATED, match.suspect_rows, searched=not tossed)
+    found = (
+        tuple(np.asarray(a[match.suspect_rows], np.float32) for a in suspect),
+        tuple(np.asarray(b[match.base_rows], np.float32) for b in base),
+    )
+    return Sample(probe, GATED, ODD, *found, draw_pairs(theirs.block[match.base_rows], [0]))
+
+
+def gated(rng: np.random.Generator, units: int = 24, dim: int = 16) -> list[np.ndarray]:
+    return [rng.normal(size=(units, dim)) for _ in range(3)]
+
+
+def nudged(rng: np.random.Generator, roles: list[np.ndarray]) -> list[np.ndarray]:
+    return [role + 0.1 * rng.normal(size=role.shape) for role in roles]
+
+
+def test_rule_1_a_base_unit_matched_by_many_has_one_coin() -> None:
+    """An upcycled suspect: four copies of each unit find the same partner and agree about its sign."""
+    rng = np.random.default_rng(43)
+    counted, added = [], []
+    for _ in range(400):
+        base, origin = gated(rng), gated(rng)
+        samples = [searched(nudged(rng, origin), base, part=expert) for expert in range(4)]
+        ledger = Ledger()
+        ledger.add(samples)
+        coins, heads = total(ledger)
+        assert 0 < coins <= 24
+        added.append(log10_e_value(heads, coins))
+        separate = [Ledger() for _ in samples]
+        for one, s in zip(separate, samples):
+            one.add([s])
+        counted.append(log10_e_value(sum(total(one)[1] for one in separate), sum(total(one)[0] for one in separate)))
+    mean, error = mean_e(added)
+    assert mean < 1 + 4 * error
+    assert mean_e(counted)[0] > 3, "counting every copy must be seen to break the e-value"
+
+
+def test_statistics_of_all_partners_are_added_before_the_toss() -> None:
+    """One faint partner for, one clear partner against: the sum decides, not the first."""
+    rng = np.random.default_rng(47)
+    base = gated(rng)
+    against, faint = ([*base[:2], factor * base[2]] for factor in (-1.0, 1.0))
+    faint[2] = faint[2] + 3 * rng.normal(size=faint[2].shape)
+    ledger = Ledger()
+    ledger.add([searched(faint, base, part=0), searched(against, base, part=1)])
+    assert total(ledger) == (24, 0)
+
+
+def test_searched_units_toss_the_signs_of_what_they_write_and_nothing_else() -> None:
+    rng = np.random.default_rng(53)
+    kept, swapped = [], []
+    for _ in range(300):
+        base, suspect = gated(rng), gated(rng)
+        sample_ = searched(suspect, base)
+        ledger = Ledger()
+        ledger.add([sample_])
+        assert {t.kind for t in ledger.tosses()} == {"sign"}
+        expected = np.einsum("ud,ud->u", sample_.suspect[2], sample_.base[2]) > 0
+        assert total(ledger) == (expected.shape[0], int(expected.sum()))
+        kept.append(log10_e_value(total(ledger)[1], total(ledger)[0]))
+        naive = Ledger()
+        naive.add([searched(suspect, base, tossed=True)])
+        swapped.append(
+            sum((log10_e_value(t.count.heads, t.count.coins) for t in naive.tosses() if t.kind == "swap"), 0.0)
+        )
+    mean, error = mean_e(kept)
+    assert mean < 1 + 4 * error
+    assert np.median(swapped) > 1, "matched units win every swap, whatever the models share"
+
+
+def test_matched_units_are_neither_sorted_nor_a_reason_to_call_others_so() -> None:
+    """The match puts the suspect's units in any order: it says nothing about how they stand in the file."""
+    rng = np.random.default_rng(59)
+    base = gated(rng, units=64)
+    weight = np.sort(rng.gamma(2.0, size=64))[:, None]
+    ordered = [weight * role for role in base]
+    ledger = Ledger()
+    ledger.add([searched(ordered, base)])
+    assert not ledger.sorted_kinds
+    plain = Ledger()
+    plain.add([sample(ordered, base, ODD)])
+    assert plain.sorted_kinds == {"mlp"}
+
+
+def test_units_found_in_part_toss_the_coins_of_those() -> None:
+    rng = np.random.default_rng(61)
+    base = gated(rng)
+    ledger = Ledger()
+    ledger.add([searched([role[:10] for role in base], base), searched([role[4:20] for role in base], base, part=1)])
+    assert total(ledger) == (20, 20)
+
+
+def test_base_units_matched_to_one_suspect_unit_share_a_coin() -> None:
+    """Two layers of the base that are no copies of each other, and one of the suspect that both were matched to."""
+    rng = np.random.default_rng(62)
+    suspect = gated(rng)
+    ledger = Ledger()
+    ledger.add(
+        [searched(suspect, nudged(rng, suspect), layer=0), replaced_layer(searched(suspect, gated(rng), layer=1))]
+    )
+    assert total(ledger)[0] <= 24
+
+
+def replaced_layer(found: Sample) -> Sample:
+    """The same units of the suspect's first layer."""
+    mine = replace(found.probe.suspect, layer=0)
+    return replace(found, probe=replace(found.probe, suspect=mine))
+
+
+def repeated_base(draws: int) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Mean e-value of searched units of an up-scaled base, with the ledger and counted layer by layer."""
+    rng = np.random.default_rng(67)
+    kept, counted = [], []
+    for _ in range(draws):
+        origin, other = gated(rng), gated(rng)
+        samples = [searched(nudged(rng, other), nudged(rng, origin), layer=layer) for layer in range(4)]
+        ledger = Ledger()
+        ledger.add(samples)
+        kept.append(log10_e_value(*reversed(total(ledger))))
+        separate = [Ledger() for _ in samples]
+        for one, s in zip(separate, samples):
+            one.add([s])
+        counted.append(log10_e_value(sum(total(one)[1] for one in separate), sum(total(one)[0] for one in separate)))
+    return mean_e(kept), mean_e(counted)
+
+
+def test_rule_1_holds_for_searched_units_of_an_upscaled_base() -> None:
+    (mean, error), (naive, _) = repeated_base(400)
+    assert naive > 3, "counting four copies of a draw four times must be seen to break the e-value"
+    assert mean < 1 + 4 * error
+
+
+def test_copies_of_one_base_group_are_no_repeats_of_the_base() -> None:
+    """Several partners are the suspect's doing; the report must not say that the base repeats itself."""
+    rng = np.random.default_rng(71)
+    base = gated(rng)
+    ledger = Ledger()
+    ledger.add([searched(nudged(rng, base), base, part=expert) for expert in range(3)])
+    assert not ledger.repeats
+
+
+def test_rule_1_holds_for_searched_clones_inside_a_group() -> None:
+    """Both models were widened: a copy is matched to a copy, and one draw would be tossed four times."""
+    rng = np.random.default_rng(73)
+    kept = []
+    for _ in range(400):
+        suspect, base = ([np.tile(role, (4, 1)) for role in gated(rng, units=12)] for _ in range(2))
+        ledger = Ledger()
+        ledger.add([searched(nudged(rng, suspect), nudged(rng, base))])
+        kept.append(log10_e_value(*reversed(total(ledger))))
+    mean, error = mean_e(kept)
+    assert mean < 1 + 4 * error
+    assert max(kept) < 4

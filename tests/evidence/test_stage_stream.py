@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from benchmarks.derivations import width
 from benchmarks.derivations.layouts import Model, read_model
@@ -22,6 +24,13 @@ from lineage_plugin.tokens import TokenMatch
 EXAMPLES = Path(__file__).parents[2] / "examples"
 OPTIONS = Options()
 EMBEDDING = "model.embed_tokens.weight"
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """As comparisons do: small decompositions wait for their threads otherwise."""
+    with threadpool_limits(limits=1):
+        yield
 
 
 @pytest.fixture(scope="module")
