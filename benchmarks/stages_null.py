@@ -9,7 +9,8 @@ Under the null most searches find nothing, and what tosses no coin proves nothin
 stages are run *eager*, too: with the bars at zero, so that the best of all wrong answers is taken each time.
 
 The traps are models that repeat or sort their own units *after* the labels were drawn. Each is run with the rule that
-holds it off, and without (``broken``): the mean e-value must then be seen to exceed 1.
+holds it off, and without (``broken``). Repeats are then seen to lift the mean e-value above 1. Sorting does so only
+where large units point the same way in both models (``tests/evidence/test_ledger_rules.py``); in these it does not.
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ from lineage_plugin.evidence.stage_units import (
 )
 from lineage_plugin.evidence.tally import Tally
 from lineage_plugin.options import Options, Progress
+from lineage_plugin.tokens import TokenMatch
 
 __all__ = ["WEIGHTS", "escalate", "identity_weight"]
 
@@ -114,6 +115,8 @@ class _Run:
     shape: tuple[LayerStage | UnitStage, Frame | None] | None = None
     matched: tuple[UnitStage, Frame | None] | None = None
     stream: tuple[float, CoinCount, tuple[GroupCoins, ...]] | None = None
+    tokens: TokenMatch | None = None
+    looked_up: bool = False
     cut_short: bool = False
 
     def __post_init__(self) -> None:
@@ -152,7 +155,7 @@ class _Run:
     def channels(self) -> None:
         """Toss the coins of the channels of the residual stream."""
         self._report("comparing channels")
-        tokens = self._try(lambda: shared_tokens(self.models))
+        tokens = self._tokens()
         if tokens is None:
             return
         ways = self._try(lambda: toss_channels(self.models, tokens, self.options)) or ()
@@ -184,7 +187,7 @@ class _Run:
         if not self._affordable(need, "A changed basis of the residual stream was not looked for"):
             return
         self._report("recovering the basis")
-        tokens = self._try(lambda: shared_tokens(self.models))
+        tokens = self._tokens()
         if tokens is None:
             return
         basis = self._try(lambda: find_basis(self.models, tokens, self.options))
@@ -194,6 +197,7 @@ class _Run:
         frame = self._try(lambda: frame_of(basis, pairs))
         if frame is None:
             return
+        self._report("aligning layers")
         layers = self._try(lambda: align_by_layer(self.models, self.options, frame))
         if layers is not None:
             self._layers(layers, frame, "basis", 0.5)
@@ -208,7 +212,9 @@ class _Run:
         dependent, calibrated = self.dependent, None
         if self.matched is not None and not self.settled:
             matched, frame = self.matched
-            calibrated = self._try(lambda: calibrate_stage(self.models, matched, frame, self.options))
+            calibrated = self._try(
+                lambda: calibrate_stage(self.models, matched, frame, self.options, self._counter("comparing units"))
+            )
         claimed = dependent or (calibrated is not None and calibrated.log10_calibrated >= self.options.bar)
         best = self.best
         if claimed and not self.settled and self.matched is not None:
@@ -290,6 +296,18 @@ class _Run:
 
     def _add(self, name: str, count: CoinCount, log10_e: float, share: float = 1.0) -> None:
         self.stages.append(StageCoins(name, self._weights[name] * share, count, log10_e))
+
+    def _tokens(self) -> TokenMatch | None:
+        """Return the tokens that both models have, looked up once."""
+        if not self.looked_up:
+            self.looked_up = True
+            self.tokens = self._try(lambda: shared_tokens(self.models, exhaustive=self.options.exhaustive))
+            if self.tokens is None and all(a.stream for a in (self.models.suspect_anatomy, self.models.base_anatomy)):
+                self.skipped.append(
+                    "The residual streams were not compared: the tokenizers differ, and are read over the Hub with "
+                    "--exhaustive only."
+                )
+        return self.tokens
 
     def _affordable(self, need: int, skipped: str) -> bool:
         """Whether a stage may read so many bytes of each model; if not, say so."""

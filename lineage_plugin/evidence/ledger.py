@@ -119,7 +119,7 @@ class Ledger:
         """Toss a fair coin a pair of base units: statistics of all copies are added, then the sum is tossed."""
         reads: dict[bytes, list[tuple[Sample, BoolArray]]] = {}
         for sample, clone in zip(alike, clones, strict=True):
-            if sample.pairs.shape[0]:
+            if sample.pairs.shape[0] and sample.probe.swaps:
                 reads.setdefault(sample.probe.units.tobytes(), []).append((sample, clone))
         for units, copies in reads.items():
             if (key, units) in self._swapped:

@@ -38,6 +38,7 @@ class Probe:
         searched: Whether partners were found by what these very units read. Exchanging two of them is then no
             symmetry, so no swap coin is tossed; and sign coins are those of the vectors that the units write, of which
             the search has seen nothing.
+        swaps: Whether swap coins may be tossed; not on pairs by which the layers were found.
     """
 
     suspect: UnitGroup
@@ -46,6 +47,7 @@ class Probe:
     roles: tuple[str, ...]
     partners: IntArray | None = None
     searched: bool = False
+    swaps: bool = True
 
     @property
     def partner_units(self) -> IntArray:

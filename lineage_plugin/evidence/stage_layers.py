@@ -3,7 +3,8 @@
 Units keep their numbers when whole layers move, so the same units of every layer of both models are set against each
 other, all layers against all. Half of the pairs are used for the search; it looks at absolute values where a unit's
 sign is free. Coins are tossed on the units of the *other* half, which no one has looked at: exchanging two of them, or
-flipping one, changes nothing that the search saw, so the coins are as fair as without a search.
+flipping one, changes nothing that the search saw, so the coins are as fair as without a search. Where there are few
+units, all are searched, and only sign coins are tossed, which the search does not see.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ LEAST_SCORE = 4.0
 """Standardised swap score from which two layers may be called the same."""
 HELD_BYTES = 192 << 20
 """Bytes of float32 units that are held of one model."""
+FEW_PAIRS = 24
+"""Pairs of a group on the Hub below which all of them are searched, and signs alone tossed."""
 EXPERTS = 4
 """Experts of a layer that are looked at."""
 
@@ -75,6 +78,7 @@ class _Shelf:
     base_vectors: Mapping[int, tuple[FloatArray, ...]]
     search: IntArray
     test: IntArray
+    swaps: bool
 
 
 def align_by_layer(models: Models, options: Options, frame: Frame | None = None) -> LayerStage | None:
@@ -207,6 +211,8 @@ def _fill(
     # Units without a partner are not read, except over the Hub, where the same rows were read before.
     kept = np.unique(pairs) if models.local else np.arange(units.shape[0])
     units, pairs = units[kept], np.searchsorted(kept, pairs).astype(np.int64)
+    # Of deep models on the Hub there are too few pairs to keep some from the search; signs can still be tossed on all.
+    few = not models.local and pairs.shape[0] < FEW_PAIRS
     half = pairs.shape[0] // 2
     partners = units if pair.partners is None else pair.partners[units]
     suspect_rows = read_units(models.suspect, [(g, partners, pair.roles) for g in suspects.values()])
@@ -224,8 +230,9 @@ def _fill(
         base=bases,
         suspect_vectors=dict(zip(suspects, suspect_rows, strict=True)),
         base_vectors=dict(zip(bases, base_rows, strict=True)),
-        search=pairs[:half],
-        test=pairs[half:],
+        search=pairs if few else pairs[:half],
+        test=pairs if few else pairs[half:],
+        swaps=not few,
     )
 
 
@@ -236,7 +243,7 @@ def _sample(shelf: _Shelf, suspect: int, base: int) -> Sample | None:
     chosen = np.unique(shelf.test)
     units = shelf.units[chosen]
     partners = None if shelf.pair.partners is None else shelf.pair.partners[units]
-    probe = Probe(shelf.suspect[suspect], shelf.base[base], units, shelf.pair.roles, partners)
+    probe = Probe(shelf.suspect[suspect], shelf.base[base], units, shelf.pair.roles, partners, swaps=shelf.swaps)
     return Sample(
         probe,
         shelf.pair.roles,

@@ -38,18 +38,24 @@ LEAST_TOKENS = 512
 """Token rows read at least."""
 
 
-def shared_tokens(models: Models) -> TokenMatch | None:
+def shared_tokens(models: Models, *, exhaustive: bool = False) -> TokenMatch | None:
     """Return the rows of the tokens that both vocabularies have; None when a stream is not known.
 
-    Over the Hub vocabulary files are read only where the models differ in their size or digest. On this machine they
-    are always read: a vocabulary that was put in another order has its size to the byte. A file that cannot be read
-    leaves rows of equal number; it says nothing about the weights.
+    Over the Hub vocabulary files, of several megabytes each, are read only by those who ask for everything; tokens are
+    taken to be the same where the files have equal digests. On this machine they are always read: a vocabulary
+    that was put in another order has its size to the byte. A file that cannot be read leaves rows of equal number; it
+    says nothing about the weights.
+
+    Args:
+        models: Suspect and base.
+        exhaustive: Whether vocabularies are read over the Hub, too.
     """
     sizes = [_rows(checkpoint, stream) for checkpoint, stream in _streams(models)]
     if len(sizes) < 2 or not all(sizes):
         return None
-    if not models.local and same_tokenizer(models.suspect, models.base) and sizes[0] == sizes[1]:
-        return match_tokens(None, None, *sizes)
+    if not (models.local or exhaustive):
+        same = same_tokenizer(models.suspect, models.base) is not False and sizes[0] == sizes[1]
+        return match_tokens(None, None, *sizes) if same else None
     try:
         vocabularies = read_vocabulary(models.suspect), read_vocabulary(models.base)
     except UnreadableCheckpoint:

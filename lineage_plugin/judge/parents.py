@@ -26,7 +26,8 @@ __all__ = [
 ]
 
 NO_TRACE = 0.05
-"""Upper end of a weight's interval, reaching down to 0, below which a parent has left no trace."""
+"""Upper end of a weight's interval, reaching down to 0, below which a parent has left no trace. A weight that is
+clearly negative is a trace: task arithmetic subtracts models."""
 
 
 def common_ancestor(cards: Mapping[str, Declaration]) -> str | None:
@@ -75,7 +76,10 @@ def without_trace(fit: MergeFit, comparisons: Sequence[Comparison] = ()) -> tupl
 
 def _is_nothing(weight: MatrixEffect) -> bool:
     return (
-        weight.low is not None and weight.high is not None and -NO_TRACE < weight.low <= 0.0 and weight.high < NO_TRACE
+        weight.low is not None
+        and weight.high is not None
+        and -2 * NO_TRACE < weight.low <= 0.0
+        and weight.high < NO_TRACE
     )
 
 

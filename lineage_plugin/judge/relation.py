@@ -72,6 +72,8 @@ def relation_of(evidence: PairEvidence, bar: float) -> tuple[Relation, str]:
         return "inconclusive", f"{evidence.mismatch}, and {reason}" if evidence.mismatch else reason
     if not evidence.complete:
         return "inconclusive", "the byte budget ended before every layer was read"
+    if evidence.cut_short:
+        return "inconclusive", "the stored order shows no trace, and the byte budget ended before more was looked at"
     if evidence.log10_e >= SILENT:
         return "inconclusive", "the coins lean towards dependence but do not reach the bar"
     if evidence.kept.high is None or evidence.kept.high > RULED_OUT:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,7 +75,19 @@ def test_streams_of_other_width_need_a_frame(models: dict[str, Model]) -> None:
 
 
 def shelves(models: Models) -> list[stage_layers._Shelf]:
-    return [stage_layers._fill(models, kind, OPTIONS, None) for kind in stage_layers._kinds(models, OPTIONS, None)]
+    """What the stage has read: its own function, listened to."""
+    kept: list[stage_layers._Shelf] = []
+    fill = stage_layers._fill
+
+    def listening(*arguments: Any) -> stage_layers._Shelf:
+        kept.append(fill(*arguments))
+        return kept[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage_layers, "_fill", listening)
+        align_by_layer(models, OPTIONS)
+    assert len(kept) == 2, "MLP units and value channels"
+    return kept
 
 
 def test_search_and_coins_share_no_unit(models: dict[str, Model]) -> None:
