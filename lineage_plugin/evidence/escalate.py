@@ -20,17 +20,12 @@ from lineage_plugin.evidence.evalue import log10_e_value
 from lineage_plugin.evidence.facts import KIND_NAMES, SILENT_COINS, facts_of, is_silent, silent_kinds
 from lineage_plugin.evidence.frame import Frame, frame_of
 from lineage_plugin.evidence.ledger import CoinCount
+from lineage_plugin.evidence.matched import calibrate_stage, values_are_mixed
 from lineage_plugin.evidence.models import Models
 from lineage_plugin.evidence.pair import NO_COINS, GroupCoins, LayerCoins, PairEvidence, StageCoins
 from lineage_plugin.evidence.stage_layers import LayerStage, align_by_layer
 from lineage_plugin.evidence.stage_stream import find_basis, shared_tokens, toss_channels
-from lineage_plugin.evidence.stage_units import (
-    UnitStage,
-    align_by_unit,
-    calibrate_stage,
-    matching_bytes,
-    values_are_mixed,
-)
+from lineage_plugin.evidence.stage_units import UnitStage, align_by_unit, matching_bytes
 from lineage_plugin.evidence.tally import Tally
 from lineage_plugin.options import Options, Progress
 from lineage_plugin.tokens import TokenMatch
@@ -217,7 +212,7 @@ class _Run:
             )
         claimed = dependent or (calibrated is not None and calibrated.log10_calibrated >= self.options.bar)
         best = self.best
-        if claimed and not self.settled and self.matched is not None:
+        if claimed and best.log10_e < self.options.bar and self.matched is not None:
             # Channels or calibrated evidence made the claim; matched units show what is shared.
             self.shape = self.matched
         tally = self.tally
@@ -232,6 +227,7 @@ class _Run:
                 f"{KIND_NAMES[name]} were rescaled" for name in sorted(tally.rescaled if tally else ())
             )
             self.relabelled.extend(self._mixed(best))
+        kinds = silent_kinds(best)
         loud = self.stream is not None and self.stream[0] >= self.options.bar
         if dependent and self.stream is not None and loud and best.log10_e < self.options.bar:
             # The claim is that of the channels, so theirs are the coins that are shown.
@@ -250,7 +246,9 @@ class _Run:
             cut_short=self._identity.cut_short or self.cut_short,
             limits=tuple(dict.fromkeys((*self._identity.limits, *best.limits, *self.skipped))),
         )
-        return replace(best, facts=facts_of(self.models, best, tally.stored if tally else ())) if claimed else best
+        if not claimed:
+            return best
+        return replace(best, facts=facts_of(self.models, best, kinds, tally.stored if tally else ()))
 
     def _mixed(self, found: PairEvidence) -> list[str]:
         """Say whether value channels that share nothing one by one do the same head by head."""

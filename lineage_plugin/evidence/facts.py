@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,12 +88,13 @@ def silent_kinds(found: PairEvidence) -> set[str]:
     return {name for name, value in kinds.items() if value < 0}
 
 
-def facts_of(models: Models, found: PairEvidence, rows: Sequence[StoredRows]) -> Facts:
+def facts_of(models: Models, found: PairEvidence, silent: Collection[str], rows: Sequence[StoredRows]) -> Facts:
     """Return what is known about a derived pair.
 
     Args:
         models: Suspect and base.
         found: The evidence.
+        silent: Kinds of unit that show nothing.
         rows: Some rows of both models as stored; differences are taken only where units were not relabelled.
 
     Returns:
@@ -111,7 +112,7 @@ def facts_of(models: Models, found: PairEvidence, rows: Sequence[StoredRows]) ->
         base_layers=base.layers,
         repeated=0 if layers is None else len(layers.repeated),
         dropped=0 if layers is None else len(layers.dropped),
-        without_trace=(*_layers_without_trace(found), *_kinds_without_trace(found)),
+        without_trace=(*_layers_without_trace(found), *_kinds_without_trace(found, silent)),
         units_kept=1.0 if upcycled else _ratio(suspect, base),
         width_kept=suspect.width / base.width if suspect.width and base.width else 1.0,
         grids=tuple(grid(row.suspect, _dtype(models.suspect, row.suspect_tensor)) for row in looked_at),
@@ -130,11 +131,11 @@ def _layers_without_trace(found: PairEvidence) -> tuple[str, ...]:
     return tuple(row.suspect for row in found.layers if row.base is None or is_silent(row))
 
 
-def _kinds_without_trace(found: PairEvidence) -> tuple[str, ...]:
+def _kinds_without_trace(found: PairEvidence, silent: Collection[str]) -> tuple[str, ...]:
     """Return the kinds of which no layer has a trace, unless their channels were mixed or all labels redrawn."""
     if found.calibrated is not None or found.relabelled:
         return ()
-    return tuple(f"all {KIND_NAMES[name]}" for name in sorted(silent_kinds(found)) if name in KIND_NAMES)
+    return tuple(f"all {KIND_NAMES[name]}" for name in sorted(silent) if name in KIND_NAMES)
 
 
 def _low_rank(models: Models, rows: Sequence[StoredRows]) -> LowRank | None:

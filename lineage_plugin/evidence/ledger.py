@@ -112,7 +112,8 @@ class Ledger:
             label = repeat_classes([trimmed for _, trimmed in reads], sample.odd, pairs, sample.probe.base.flip)
             for (key, _), value in zip(reads, label, strict=True):
                 self._class.setdefault(key, self._class.get(reads[value][0], reads[value][0]))
-            if len(set(label.tolist())) < len(reads):
+            # Several partners of one group are the suspect's doing, no repeat of the base.
+            if len(set(label.tolist())) < len({key for key, _ in reads}):
                 self.repeats.add(sample.probe.base.name)
 
     def _toss_swaps(self, key: _Key, alike: Sequence[Sample], clones: Sequence[BoolArray]) -> None:
@@ -164,7 +165,11 @@ class Ledger:
         _, base = np.unique(base, return_inverse=True)
         _, suspect = np.unique(suspect, return_inverse=True)
         label = _components(base, suspect)
-        statistics = np.concatenate([sign_statistics(s.suspect, s.base, _written(s)) for s in samples])
+        clones = [repeated_units(sample.base) for sample in samples]
+        signs = [sign_statistics(s.suspect, s.base, _written(s)) for s in samples]
+        # Units of the base that are clones of each other share one coin, as in the stored order: that of the first.
+        statistics = np.concatenate([np.where(clone, 0.0, sign) for clone, sign in zip(clones, signs, strict=True)])
+        self.repeats.update(s.probe.base.name for s, clone in zip(samples, clones, strict=True) if clone.any())
         total: Float64Array = np.bincount(label, statistics).astype(np.float64)
         place = np.repeat(np.arange(len(samples)), [s.probe.units.shape[0] for s in samples])
         first = np.full(total.shape[0], len(samples))

@@ -15,41 +15,34 @@ are aligned: their thousands of sign coins are enough.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lineage_plugin.anatomy.compare import shared_roles
-from lineage_plugin.anatomy.stream import READS
-from lineage_plugin.anatomy.types import Anatomy, UnitGroup, Vectors
+from lineage_plugin.anatomy.types import Anatomy, UnitGroup
 from lineage_plugin.checkpoint.types import Checkpoint
-from lineage_plugin.evidence.calibrated import Calibrated, calibrated, count_agreements
 from lineage_plugin.evidence.coins import cosines, draw_pairs
 from lineage_plugin.evidence.frame import Frame
 from lineage_plugin.evidence.layers import LayerMap, align_layers
-from lineage_plugin.evidence.mixing import head_cosines, is_mixed
 from lineage_plugin.evidence.models import Models
 from lineage_plugin.evidence.pairing import kind
-from lineage_plugin.evidence.sample import Probe, Sample, entropy, read_units
+from lineage_plugin.evidence.sample import Probe, Sample, entropy
 from lineage_plugin.evidence.tally import Tally
 from lineage_plugin.evidence.undo import is_alike
+from lineage_plugin.evidence.unit_reader import SAMPLE, UnitReader, role_of, vectors_of
 from lineage_plugin.evidence.units import match_units, relatedness
 from lineage_plugin.options import Options
 
-__all__ = ["UnitStage", "align_by_unit", "calibrate_stage", "matching_bytes", "values_are_mixed"]
+__all__ = ["UnitStage", "align_by_unit", "matching_bytes"]
 
 FloatArray = NDArray[np.float32]
 Float64Array = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 _Part = tuple[int, int]
 
-MATCHED_BY: Mapping[str, tuple[str, ...]] = {"mlp": ("gate", "fc1"), "value": ("v",)}
-"""Role that units of each kind are matched by, the first that they have."""
 LEAST_SCORE = 4.0
 """Relatedness from which two layers may be called the same (of independent models the largest of 1,000 was 2.5)."""
-SAMPLE = 64
-"""Base units by which layers are told apart."""
 SMALL = 96 << 20
 """Bytes of one model's matching matrices up to which all layers are held and compared with all."""
 LARGE_LAYERS = 4
@@ -58,10 +51,6 @@ NEIGHBOURS = 3
 """Layers to either side of the expected place that are looked at in a large model."""
 UNITS = 512
 """Base units of a group that are matched in a large model."""
-CALIBRATED = 2048
-"""Base units of a layer that calibrated evidence looks at."""
-EXPERTS = 16
-"""Experts of a layer that are looked at."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -102,18 +91,18 @@ def matching_bytes(models: Models) -> int:
 
 
 def _bytes(checkpoint: Checkpoint, anatomy: Anatomy) -> int:
-    groups = [group for group in anatomy.groups if _role(group) is not None]
+    groups = [group for group in anatomy.groups if role_of(group) is not None]
     tensors = {vectors.tensor for group in groups for vectors in group.vectors}
     total = sum(checkpoint.tensors[name].nbytes for name in tensors)
     if _is_small(anatomy):
         return total
     # What units are matched by is read twice: once to find the layer, and once to match.
-    total += sum(checkpoint.tensors[_vectors(group, _role(group) or "").tensor].nbytes for group in groups)
+    total += sum(checkpoint.tensors[vectors_of(group, role_of(group) or "").tensor].nbytes for group in groups)
     return total * LARGE_LAYERS // max(anatomy.layers, 1)
 
 
 def _is_small(anatomy: Anatomy) -> bool:
-    held = sum(4 * group.units * anatomy.width for group in anatomy.groups if _role(group) is not None)
+    held = sum(4 * group.units * anatomy.width for group in anatomy.groups if role_of(group) is not None)
     return held <= SMALL
 
 
@@ -138,7 +127,7 @@ def align_by_unit(
         InputError: When a file cannot be read or decoded.
         HubError: When the Hub does not deliver.
     """
-    search = _Search(models, options, frame)
+    search = UnitReader(models, options, frame)
     kinds = search.kinds()
     if not kinds or (frame is None and models.suspect_anatomy.width != models.base_anatomy.width):
         return None
@@ -166,7 +155,7 @@ def align_by_unit(
             # Units of a pruned layer change their numbers but keep their order.
             share = float(np.mean(np.diff(sample.probe.partner_units) < 0))
             moved.setdefault(kind(sample.probe.base), []).append(share)
-            first = sample.roles.index(_role(sample.probe.base) or "")
+            first = sample.roles.index(role_of(sample.probe.base) or "")
             cosine = np.nan_to_num(np.abs(cosines(sample.suspect[first], sample.base[first])))
             near.setdefault(kind(sample.probe.base), []).append(float(cosine.mean()))
         if progress is not None:
@@ -180,175 +169,8 @@ def align_by_unit(
     return UnitStage(found, mine, others, tally, shares, nearness, tuple(kept), small)
 
 
-def calibrate_stage(
-    models: Models,
-    stage: UnitStage,
-    frame: Frame | None,
-    options: Options,
-    progress: Callable[[int, int], None] | None = None,
-) -> Calibrated:
-    """Compare the vectors that the match did not look at, for models whose labels have all been redrawn.
-
-    Args:
-        models: Suspect and base.
-        stage: The groups that correspond.
-        frame: The common coordinates in which they were found.
-        options: Seed.
-        progress: Called with the groups compared so far, and all.
-
-    Returns:
-        The calibrated evidence; each unit of the base is counted once.
-    """
-    search = _Search(models, options, frame)
-    counts, seen = [], set()
-    for done, sample in enumerate(stage.samples):
-        if progress is not None:
-            progress(done, len(stage.samples))
-        mine, theirs = sample.probe.suspect, sample.probe.base
-        if theirs.key in seen:
-            continue
-        seen.add(theirs.key)
-        roles, by = sample.roles, _role(theirs) or ""
-        # The other roles are looked at afterwards, so here they may have no part in the match.
-        units = _drawn(theirs, options.seed)
-        (gates,), (wanted,) = (
-            search.matrices("suspect", mine, (by,), hold=False),
-            search.vectors("base", theirs, units, (by,)),
-        )
-        match = match_units(gates, wanted, even=_vectors(theirs, by).odd)
-        del gates, wanted
-        # Units without a partner show the principal directions, too.
-        known = np.union1d(_drawn(mine, options.seed), match.suspect_rows)
-        suspect, base = (
-            dict(zip(roles, search.vectors(side, group, chosen, roles), strict=True))
-            for side, group, chosen in (("suspect", mine, known), ("base", theirs, units))
-        )
-        counts.append(
-            count_agreements(
-                suspect,
-                base,
-                dict(zip(roles, sample.odd, strict=True)),
-                matched_on=by,
-                rows=(np.searchsorted(known, match.suspect_rows), match.base_rows),
-                seed=options.seed,
-            )
-        )
-    return calibrated(counts)
-
-
-def _drawn(group: UnitGroup, seed: int) -> IntArray:
-    """Return the units of a group that calibrated evidence looks at: all, or some of very many."""
-    chosen = np.random.default_rng([*entropy(seed, group), 6]).permutation(group.units)[:CALIBRATED]
-    return np.sort(chosen).astype(np.int64)
-
-
-def values_are_mixed(
-    models: Models, layers: Sequence[tuple[str, str]], frame: Frame | None, nearness: float = 0.0
-) -> bool:
-    """Say whether the heads of corresponding layers do more alike as wholes than their channels do one by one.
-
-    Args:
-        models: Suspect and base.
-        layers: Numbers of corresponding layers, the suspect's first.
-        frame: The common coordinates; None when the streams are the same.
-        nearness: Mean cosine of the value channels that were matched one by one.
-    """
-    search = _Search(models, Options(), frame)
-    found = []
-    for suspect, base in layers:
-        mine, theirs = search.groups("suspect", "value", int(suspect)), search.groups("base", "value", int(base))
-        if mine and theirs and {"v", "o"} <= set(search.roles(mine[0], theirs[0])) and mine[0].units == theirs[0].units:
-            a = search.matrices("suspect", mine[0], ("v", "o"), hold=False)
-            b = search.matrices("base", theirs[0], ("v", "o"), hold=False)
-            found.append(head_cosines(theirs[0], (a[0], a[1]), (b[0], b[1])))
-    return is_mixed(found, nearness)
-
-
-@dataclass(eq=False)
-class _Search:
-    """Reads whole matching matrices, and holds those of small models."""
-
-    models: Models
-    options: Options
-    frame: Frame | None
-    held: dict[tuple[str, tuple[str, int, int], tuple[str, ...]], tuple[FloatArray, ...]] = field(default_factory=dict)
-
-    def kinds(self) -> list[str]:
-        """Return the kinds of unit that both models have in forms that can be set against each other."""
-        found = []
-        for name in MATCHED_BY:
-            mine, theirs = self.groups("suspect", name), self.groups("base", name)
-            if mine and theirs and _role(mine[0]) in self.roles(mine[0], theirs[0]):
-                found.append(name)
-        return found
-
-    def groups(self, side: str, name: str, layer: int | None = None) -> list[UnitGroup]:
-        """Return the groups of one kind, all or of one layer."""
-        anatomy = self.anatomy(side)
-        return [
-            group
-            for group in anatomy.groups
-            if kind(group) == name
-            and group.swap
-            and (layer is None or group.layer == layer)
-            and (group.name != "experts" or group.part < EXPERTS)
-        ]
-
-    def anatomy(self, side: str) -> Anatomy:
-        return self.models.suspect_anatomy if side == "suspect" else self.models.base_anatomy
-
-    def checkpoint(self, side: str) -> Checkpoint:
-        return self.models.suspect if side == "suspect" else self.models.base
-
-    def layers(self, side: str, kinds: Sequence[str]) -> tuple[int, ...]:
-        """Return the numbers of the layers that have units of the given kinds."""
-        return tuple(sorted({group.layer for name in kinds for group in self.groups(side, name)}))
-
-    def roles(self, suspect: UnitGroup, base: UnitGroup) -> tuple[str, ...]:
-        """Return the roles in which units of two groups can be set against each other."""
-        return shared_roles(suspect, base, same_width=self.frame is None)
-
-    def matrices(self, side: str, group: UnitGroup, roles: tuple[str, ...], *, hold: bool) -> tuple[FloatArray, ...]:
-        """Return all units of a group in common coordinates, one matrix a role."""
-        key = (side, group.key, roles)
-        if key in self.held:
-            return self.held[key]
-        found = self.vectors(side, group, np.arange(group.units, dtype=np.int64), roles)
-        if hold:
-            self.held[key] = found
-        return found
-
-    def sampled(self, base: UnitGroup, roles: tuple[str, ...], small: bool) -> tuple[FloatArray, ...]:
-        """Return the base units by which layers are told apart: all, for :func:`relatedness` to draw from, or few."""
-        if small:
-            return self.matrices("base", base, roles, hold=True)
-        chosen = np.random.default_rng(self.options.seed).permutation(base.units)[:SAMPLE]
-        return self.vectors("base", base, np.sort(chosen).astype(np.int64), roles)
-
-    def matched_by(self, suspect: UnitGroup, base: UnitGroup, small: bool) -> tuple[str, ...]:
-        """Return the roles that units are matched by: all they read, or one where each costs 100 MB."""
-        first = _role(base) or ""
-        return tuple(role for role in self.roles(suspect, base) if role == first or (small and role in READS))
-
-    def vectors(self, side: str, group: UnitGroup, units: IntArray, roles: Sequence[str]) -> tuple[FloatArray, ...]:
-        """Return vectors of some units in common coordinates."""
-        found = read_units(self.checkpoint(side), [(group, units, roles)])[0]
-        if self.frame is None:
-            return found
-        return (self.frame.of_suspect if side == "suspect" else self.frame.of_base)(group, roles, found)
-
-
-def _role(group: UnitGroup) -> str | None:
-    have = {vectors.role for vectors in group.vectors}
-    return next((role for role in MATCHED_BY.get(kind(group), ()) if role in have), None)
-
-
-def _vectors(group: UnitGroup, role: str) -> Vectors:
-    return next(vectors for vectors in group.vectors if vectors.role == role)
-
-
 def _align(
-    search: _Search, kinds: Sequence[str], mine: Sequence[int], others: Sequence[int], small: bool
+    search: UnitReader, kinds: Sequence[str], mine: Sequence[int], others: Sequence[int], small: bool
 ) -> list[int | None]:
     """Return, for each layer of the suspect, the position of the base's layer it corresponds to."""
     scores = np.full((len(mine), len(others)), -np.inf)
@@ -380,7 +202,7 @@ def _candidates(base: int, mine: int, others: int, small: bool) -> Iterable[int]
     return near[: 2 * NEIGHBOURS + 1]
 
 
-def _score(search: _Search, kinds: Sequence[str], suspect: int, base: int, small: bool) -> float:
+def _score(search: UnitReader, kinds: Sequence[str], suspect: int, base: int, small: bool) -> float:
     """Return the relatedness of two layers: over kinds of unit, of each the best part."""
     found = []
     for name in kinds:
@@ -399,11 +221,11 @@ def _score(search: _Search, kinds: Sequence[str], suspect: int, base: int, small
 
 def _odd(a: UnitGroup, b: UnitGroup, roles: Sequence[str]) -> tuple[bool, ...]:
     """Say of each role whether a flip of the unit negates it, in either model."""
-    return tuple(_vectors(a, role).odd or _vectors(b, role).odd for role in roles)
+    return tuple(vectors_of(a, role).odd or vectors_of(b, role).odd for role in roles)
 
 
 def _match_layer(
-    search: _Search, kinds: Sequence[str], suspect: int, base: int, small: bool, seed: int
+    search: UnitReader, kinds: Sequence[str], suspect: int, base: int, small: bool, seed: int
 ) -> Iterator[Sample]:
     """Match the units of two corresponding layers, of experts only those that have something in common."""
     for name in kinds:
@@ -432,11 +254,11 @@ def _match_layer(
 
 
 def _sample(
-    search: _Search, mine: UnitGroup, theirs: UnitGroup, units: IntArray, partners: IntArray, seed: int
+    search: UnitReader, mine: UnitGroup, theirs: UnitGroup, units: IntArray, partners: IntArray, seed: int
 ) -> Sample:
     roles = search.roles(mine, theirs)
     probe = Probe(mine, theirs, units, roles, partners.astype(np.int64), searched=True)
-    odd = tuple(_vectors(mine, role).odd and _vectors(theirs, role).odd for role in roles)
+    odd = tuple(vectors_of(mine, role).odd and vectors_of(theirs, role).odd for role in roles)
     return Sample(
         probe,
         roles,

@@ -509,9 +509,7 @@ def test_copies_of_one_base_group_are_no_repeats_of_the_base() -> None:
 @pytest.mark.parametrize(
     "noise",
     [
-        pytest.param(
-            0.0, marks=pytest.mark.xfail(strict=True, reason="clones inside a searched group toss one coin each")
-        ),
+        0.0,
         0.1,
     ],
 )

@@ -10,8 +10,8 @@ import pytest
 from benchmarks.derivations.layouts import Model, read_model
 from benchmarks.scrubs import scrub
 from benchmarks.stages_null import in_memory
+from lineage_plugin.evidence.matched import values_are_mixed
 from lineage_plugin.evidence.mixing import head_cosines, is_mixed
-from lineage_plugin.evidence.stage_units import values_are_mixed
 from tests.evidence.builders import group
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

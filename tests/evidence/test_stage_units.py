@@ -16,9 +16,10 @@ from lineage_plugin.evidence import calibrated as calibrated_module
 from lineage_plugin.evidence import ledger, stage_units
 from lineage_plugin.evidence.gather import gather
 from lineage_plugin.evidence.ledger import CoinCount
+from lineage_plugin.evidence.matched import calibrate_stage
 from lineage_plugin.evidence.models import Models
 from lineage_plugin.evidence.pair import PairEvidence
-from lineage_plugin.evidence.stage_units import UnitStage, align_by_unit, calibrate_stage, matching_bytes
+from lineage_plugin.evidence.stage_units import UnitStage, align_by_unit, matching_bytes
 from lineage_plugin.options import Options
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
