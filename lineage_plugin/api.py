@@ -18,7 +18,7 @@ from lineage_plugin.card import BaseClaim, Declaration, base_not_found, read_car
 from lineage_plugin.checkpoint import Checkpoint, Cost, open_checkpoint
 from lineage_plugin.errors import BudgetExceeded, HubDenied, HubNotFound, InputError, UsageError
 from lineage_plugin.evidence.gather import gather
-from lineage_plugin.evidence.models import models_of
+from lineage_plugin.evidence.models import Models, models_of
 from lineage_plugin.findings import Finding, Level, finding
 from lineage_plugin.judge.assemble import compared, identical, summarise
 from lineage_plugin.judge.lineage import lineage_findings, verdict_of
@@ -209,12 +209,23 @@ class _Subject:
         if ignored:
             evidence = replace(evidence, limits=(*evidence.limits, ignored))
         found = compared(evidence, options.bar, summarise(base, models.base_anatomy), self._costs(base))
-        return replace(found, part=models.suspect_anatomy.part)
+        return replace(found, part=models.suspect_anatomy.part, changes=(*found.changes, *_vocabularies(models)))
 
     def _costs(self, base: Checkpoint) -> tuple[Cost, Cost]:
         now, before = self.checkpoint.cost(), self._charged
         self._charged = now
         return now.since(before), base.cost()
+
+
+def _vocabularies(models: Models) -> tuple[str, ...]:
+    """Say whether the token embeddings have another number of rows; they are no evidence and only mentioned."""
+    rows = []
+    for checkpoint, anatomy in ((models.suspect, models.suspect_anatomy), (models.base, models.base_anatomy)):
+        info = checkpoint.tensors.get(anatomy.stream.embedding) if anatomy.stream is not None else None
+        rows.append(info.shape[0] if info is not None else 0)
+    if not all(rows) or rows[0] == rows[1]:
+        return ()
+    return (f"a vocabulary of {rows[0]:,} rows against the base's {rows[1]:,}",)
 
 
 def _ignored_files(suspect: Checkpoint) -> str:

@@ -16,7 +16,7 @@ from lineage_plugin.anatomy.analyse import analyse, families_of, parts_of
 from lineage_plugin.anatomy.compare import (
     comparable,
     expert_slice,
-    natural_units,
+    pooled_units,
     shared_roles,
     structure_mismatch,
 )
@@ -35,8 +35,8 @@ __all__ = [
     "comparable",
     "expert_slice",
     "families_of",
-    "natural_units",
     "parts_of",
+    "pooled_units",
     "shared_roles",
     "structure_mismatch",
 ]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lineage_plugin.anatomy.types import Anatomy, UnitGroup, Vectors
 
-__all__ = ["comparable", "expert_slice", "natural_units", "shared_roles", "structure_mismatch"]
+__all__ = ["comparable", "expert_slice", "pooled_units", "shared_roles", "structure_mismatch"]
 
 IntArray = NDArray[np.int64]
 
@@ -70,7 +70,7 @@ def shared_roles(a: UnitGroup, b: UnitGroup, *, same_width: bool = True) -> tupl
     )
 
 
-def natural_units(a: UnitGroup, b: UnitGroup) -> IntArray | None:
+def pooled_units(a: UnitGroup, b: UnitGroup) -> IntArray | None:
     """Return the unit of ``a`` that each unit of ``b`` would have become, had heads been pooled or repeated.
 
     Query heads that shared no keys and values are made to share them by pooling the key-value heads of each group (GQA,

@@ -75,6 +75,11 @@ class UnitGroup:
         return any(v.odd for v in self.vectors)
 
     @property
+    def by_role(self) -> dict[str, Vectors]:
+        """Where the vectors of each role are."""
+        return {vectors.role: vectors for vectors in self.vectors}
+
+    @property
     def key(self) -> tuple[str, int, int]:
         """Identity inside one anatomy: name, layer, part."""
         return (self.name, self.layer, self.part)

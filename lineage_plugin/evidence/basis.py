@@ -5,11 +5,10 @@ and the token embeddings tell which: row ``t`` of the suspect is row ``t`` of th
 recovered from them alone, and the suspect's vectors are brought into the base's.
 
 **Why the coins tossed afterwards stay exactly fair.** A relabelling of hidden units moves rows and columns of the
-blocks and leaves the embeddings as they are. The recovered basis is a function of the embeddings (and of the output
-projection, if its rows are stacked), hence unchanged by every exchange and every flip of units: given the embeddings
-of both models the statistic of a unit's coin is negated by the unit's own relabelling as before. The fit may therefore
-search as hard as it likes, and may be poor: under the null a poor basis makes the coins noisy, never unfair. That ends
-where a block is looked at: nothing here does.
+blocks and leaves the embeddings as they are. The recovered basis is a function of the embeddings, hence unchanged by
+every exchange and every flip of units: given the embeddings of both models the statistic of a unit's coin is negated by
+the unit's own relabelling as before. The fit may therefore search as hard as it likes, and may be poor: under the null
+a poor basis makes the coins noisy, never unfair. That ends where a block is looked at: nothing here does.
 
 Coins of the stream's own channels are another matter, since a fitted permutation was chosen by them; see
 :mod:`lineage_plugin.evidence.channels`.
@@ -18,14 +17,13 @@ Coins of the stream's own channels are another matter, since a fitted permutatio
 are ample. A rotation needs as many rows as the stream is wide to be known whole. With ``T`` rows of width ``d`` it is
 known on the ``T`` directions that the rows span, other directions are dropped, and the cosine of a vector with its
 counterpart falls to about ``sqrt(T / d)``, against a noise of about ``1 / sqrt(T)``: coins need no more than one or
-two hundred rows, effect sizes need ``2 d``. Rows of the output projection, gains folded in, count as rows.
+two hundred rows, effect sizes need ``2 d``.
 
 Orthogonal Procrustes: Schoenemann (1966), doi:10.1007/BF02289451; the orthogonal polar factor of ``A^T B``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -34,7 +32,7 @@ from numpy.typing import NDArray
 
 from lineage_plugin.evidence.channels import match_channels
 
-__all__ = ["Basis", "BasisKind", "Fit", "recover_basis", "stack_rows"]
+__all__ = ["Basis", "BasisKind", "Fit", "recover_basis"]
 
 FloatArray = NDArray[np.float32]
 Float64Array = NDArray[np.float64]
@@ -217,7 +215,7 @@ def recover_basis(suspect_rows: FloatArray, base_rows: FloatArray, *, flip: bool
 
     Args:
         suspect_rows: ``[T, dA]`` embeddings of the suspect.
-        base_rows: ``[T, dB]`` embeddings of the same tokens of the base. See :func:`stack_rows` for further rows.
+        base_rows: ``[T, dB]`` embeddings of the same tokens of the base.
         flip: Whether a channel's sign may have been flipped (RMSNorm; never LayerNorm, which subtracts a mean).
         rotate: Whether the stream may have been rotated (RMSNorm with gains folded).
 
@@ -252,32 +250,6 @@ def recover_basis(suspect_rows: FloatArray, base_rows: FloatArray, *, flip: bool
     rows = kept[chosen]
     channels, signs, factors = _fitted(chosen, a[rows], b[rows], flip)
     return Basis(chosen, (a.shape[1], b.shape[1]), tuple(fits), int(rows.sum()), channels, signs, factors)
-
-
-def stack_rows(blocks: Sequence[FloatArray]) -> FloatArray:
-    """Stack several matrices over the same stream, such as embedding and output projection, for :func:`recover_basis`.
-
-    Each loses its mean row and gets rows of unit length on average, so that neither outweighs the other. The output
-    projection is to be multiplied by the final norm's gain first. A tied one must not be stacked: its rows are the
-    embedding's, and a held-out row would be one that was fitted.
-
-    Args:
-        blocks: ``[rows, width]`` each; the same rows in the same order for both models.
-
-    Returns:
-        ``[sum of rows, width]``.
-    """
-    stacked = []
-    for block in blocks:
-        with np.errstate(invalid="ignore", over="ignore"):
-            centred = block.astype(np.float64)
-            finite = np.isfinite(centred).all(axis=1)
-            if finite.any():
-                centred = centred - centred[finite].mean(axis=0)
-                scale = float(np.sqrt(np.einsum("td,td->t", centred[finite], centred[finite]).mean()))
-                centred = centred / scale if scale > 0.0 and np.isfinite(scale) else centred
-        stacked.append(centred)
-    return np.concatenate(stacked).astype(np.float32)
 
 
 def _usable(suspect: FloatArray, base: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -14,7 +14,7 @@ in common, such as the lengths of token rows, cancels in ``D``.
 
 **With unit coins.** Exchanging hidden units does not touch the embedding, so channel coins do not depend on the labels
 of units; unit coins do depend on those of the channels. That order is triangular: channel coins first, unit coins
-given them. Their e-values may be multiplied (independence ledger, ``docs/method.md``).
+given them. Their e-values might be multiplied; the tool takes the weighted average over its stages instead.
 
 **Repeats.** A widened base holds channels several times. Channels that are near each other in the base form classes;
 classes of one size are paired, their members in order of position, the statistics of members are added and tossed

@@ -29,7 +29,8 @@ from threadpoolctl import threadpool_limits
 from lineage_plugin.evidence.combination import t95
 from lineage_plugin.evidence.effects import MatrixEffect
 from lineage_plugin.evidence.family_read import Block, Member, family_mismatch, read_family
-from lineage_plugin.evidence.parents import NOTHING, MergeFit, Moments, fit_merge, moments
+from lineage_plugin.evidence.moments import Moments, moments
+from lineage_plugin.evidence.parents import NOTHING, MergeFit, fit_merge
 
 __all__ = ["ClosestParent", "Standing", "closest_parent", "contrasts", "decide"]
 

@@ -47,7 +47,8 @@ def combine(grams: Sequence[Float64Array]) -> tuple[MatrixEffect, ...]:
         return unknown
     # In units of the regressors' own lengths, so that the inverse is as good as the parents allow.
     left = total[1:, 1:] / spread[:, None] / spread
-    if np.linalg.eigvalsh(left)[0] <= 0.0:
+    # Below this an eigenvalue is rounding: one huge value in all models makes them indistinguishable.
+    if np.linalg.eigvalsh(left)[0] <= size * np.finfo(np.float64).eps:
         return unknown
     inverse = np.linalg.inv(left) / spread[:, None] / spread
     solution = inverse @ total[1:, 0]

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from lineage_plugin.anatomy import Anatomy
 from lineage_plugin.errors import BudgetExceeded
 from lineage_plugin.evidence.evalue import log10_e_value
 from lineage_plugin.evidence.facts import KIND_NAMES, SILENT_COINS, facts_of, is_silent, silent_kinds
@@ -23,6 +24,7 @@ from lineage_plugin.evidence.ledger import CoinCount
 from lineage_plugin.evidence.matched import calibrate_stage, values_are_mixed
 from lineage_plugin.evidence.models import Models
 from lineage_plugin.evidence.pair import NO_COINS, GroupCoins, LayerCoins, PairEvidence, StageCoins
+from lineage_plugin.evidence.pairing import kind
 from lineage_plugin.evidence.stage_layers import LayerStage, align_by_layer
 from lineage_plugin.evidence.stage_stream import find_basis, shared_tokens, toss_channels
 from lineage_plugin.evidence.stage_units import UnitStage, align_by_unit, matching_bytes
@@ -38,7 +40,7 @@ WEIGHTS: Mapping[str, float] = {"identity": 0.9, "layers": 0.04, "channels": 0.0
 """Weight of each stage in the average: what is usual costs least."""
 REMOTE_BYTES = 8 << 20
 """Bytes of a model on the Hub that one stage that needs whole matrices may read without being asked to."""
-SILENT = 3.0
+LOUD = 3.0
 """``log10 E`` from which the coins of a kind are loud; below 0 they are silent."""
 NEAR = 0.2
 """Median cosine of the layers below which a pairing hardly describes what is shared, and others are looked for."""
@@ -138,7 +140,9 @@ class _Run:
     def settled(self) -> bool:
         """Whether a pairing was found that describes what is shared."""
         near = sorted(row.cosine for row in self.best.layers)
-        return self.dependent and self.best.log10_e >= self.options.bar and near[len(near) // 2] >= NEAR
+        loud = self.dependent and self.best.log10_e >= self.options.bar
+        # Groups of a few units can be loud together with none of them large enough to be described: then no row is.
+        return loud and bool(near) and near[len(near) // 2] >= NEAR
 
     def layers(self) -> None:
         """Align layers in the stored order of the units."""
@@ -160,10 +164,9 @@ class _Run:
                     GroupCoins(f"stream {toss.kind}", toss.count, log10_e_value(toss.count.heads, toss.count.coins))
                     for toss in way.tosses()
                 )
-                value = log10_e_value(way.count.heads, way.count.coins)
-                self._add("channels", way.count, value, 1 / len(ways))
-                if self.stream is None or value > self.stream[0]:
-                    self.stream = (value, way.count, kinds)
+                self._add("channels", way.count, way.log10_e, 1 / len(ways))
+                if self.stream is None or way.log10_e > self.stream[0]:
+                    self.stream = (way.log10_e, way.count, kinds)
 
     def units(self) -> None:
         """Match units in the stored basis."""
@@ -242,13 +245,31 @@ class _Run:
             stages=tuple(self.stages),
             relabelled=tuple(dict.fromkeys(self.relabelled)) if claimed else (),
             calibrated=calibrated,
-            embeddings_only=dependent and loud and not alike and self._identity.log10_e < SILENT,
+            embeddings_only=dependent
+            and loud
+            and not alike
+            and self._identity.complete
+            and self._identity.log10_e < LOUD,
             cut_short=self._identity.cut_short or self.cut_short,
-            limits=tuple(dict.fromkeys((*self._identity.limits, *best.limits, *self.skipped))),
+            limits=tuple(dict.fromkeys((*self._identity.limits, *best.limits, *self.skipped, *self._left_out(best)))),
         )
         if not claimed:
             return best
         return replace(best, facts=facts_of(self.models, best, kinds, tally.stored if tally else ()))
+
+    def _left_out(self, found: PairEvidence) -> list[str]:
+        """Say which kinds of unit both models have that were not compared."""
+        both = [{kind(group) for group in anatomy.groups} for anatomy in self._anatomies()]
+        compared = {group.name.rsplit(" ", 1)[0] for group in (*found.groups, *self._identity.groups)}
+        compared |= {"mlp"} if "experts" in compared else set()
+        missing = [KIND_NAMES[name] for name in ("mlp", "value") if name in both[0] & both[1] and name not in compared]
+        if not missing or not self.models.exact:
+            return []
+        why = f" ({self._identity.mismatch})" if self._identity.mismatch else ""
+        return [f"Not compared: {' and '.join(missing)}{why}."]
+
+    def _anatomies(self) -> tuple[Anatomy, Anatomy]:
+        return self.models.suspect_anatomy, self.models.base_anatomy
 
     def _mixed(self, found: PairEvidence) -> list[str]:
         """Say whether value channels that share nothing one by one do the same head by head."""
@@ -363,7 +384,7 @@ def _flipped(found: PairEvidence) -> list[str]:
         swap, sign = values.get(f"{name} swap"), values.get(f"{name} sign")
         if swap is None or sign is None or sign.count.coins < SILENT_COINS:
             continue
-        if swap.log10_e >= SILENT and sign.log10_e < 0:
+        if swap.log10_e >= LOUD and sign.log10_e < 0:
             said.append(f"the signs of {what} were flipped")
     return said
 

@@ -20,7 +20,16 @@ from lineage_plugin.evidence.pairing import kind
 from lineage_plugin.evidence.sample import Sample
 from lineage_plugin.evidence.traits import Facts, dead_units, semi_structured, sparsity
 
-__all__ = ["KIND_NAMES", "SILENT_COINS", "StoredRows", "facts_of", "is_silent", "silent_kinds", "stored_rows"]
+__all__ = [
+    "KIND_NAMES",
+    "SILENT_COINS",
+    "StoredRows",
+    "facts_of",
+    "is_silent",
+    "shows_nothing",
+    "silent_kinds",
+    "stored_rows",
+]
 
 FloatArray = NDArray[np.float32]
 
@@ -31,6 +40,7 @@ LOOKED_AT = 8
 SILENT_COINS = 24
 """Coins that a layer, or a kind of unit, needs before its silence means anything."""
 SILENT_COSINE = 0.05
+"""Cosine of a layer from which something of the base is left in it."""
 KIND_NAMES = {
     "mlp": "MLP units",
     "experts": "experts' units",
@@ -61,8 +71,7 @@ class StoredRows:
 
 def stored_rows(sample: Sample) -> list[StoredRows]:
     """Return the matrices of a sample whose units are whole rows in both models."""
-    mine = {vectors.role: vectors for vectors in sample.probe.suspect.vectors}
-    theirs = {vectors.role: vectors for vectors in sample.probe.base.vectors}
+    mine, theirs = sample.probe.suspect.by_role, sample.probe.base.by_role
     found = []
     for role, a, b in zip(sample.roles, sample.suspect, sample.base, strict=True):
         one, other = mine[role], theirs[role]
@@ -73,9 +82,12 @@ def stored_rows(sample: Sample) -> list[StoredRows]:
 
 def is_silent(row: LayerCoins) -> bool:
     """Say whether a layer shows no trace of the base although it had the coins to show it."""
-    coins = row.count.coins
-    loud = coins < SILENT_COINS or log10_e_value(row.count.heads, coins) >= 0
-    return not loud and abs(row.cosine) < SILENT_COSINE
+    return shows_nothing(row.count.coins, row.count.heads, row.cosine)
+
+
+def shows_nothing(coins: int, heads: int, cosine: float) -> bool:
+    """Say whether coins and cosine of a layer are those of independent layers, and the coins enough to tell."""
+    return coins >= SILENT_COINS and log10_e_value(heads, coins) < 0 and abs(cosine) < SILENT_COSINE
 
 
 def silent_kinds(found: PairEvidence) -> set[str]:

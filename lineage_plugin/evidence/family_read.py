@@ -22,7 +22,7 @@ from lineage_plugin.errors import BudgetExceeded
 from lineage_plugin.evidence.plan import HUB_COLUMN_BYTES, LOCAL_COLUMN_BYTES
 from lineage_plugin.evidence.sample import draw_units, read_units
 
-__all__ = ["Block", "Member", "common_groups", "family_mismatch", "read_family"]
+__all__ = ["Block", "Member", "family_mismatch", "read_family"]
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
@@ -103,10 +103,10 @@ def family_mismatch(members: Sequence[Member]) -> str | None:
         mismatch = structure_mismatch(members[0].anatomy, member.anatomy)
         if mismatch is not None:
             return f"{mismatch} ({member.id})"
-    return None if common_groups([member.anatomy for member in members]) else "no comparable units"
+    return None if _common_groups([member.anatomy for member in members]) else "no comparable units"
 
 
-def common_groups(anatomies: Sequence[Anatomy]) -> tuple[tuple[UnitGroup, ...], ...]:
+def _common_groups(anatomies: Sequence[Anatomy]) -> tuple[tuple[UnitGroup, ...], ...]:
     """Return the groups that stand in the same place of every model.
 
     Args:
@@ -168,7 +168,7 @@ def read_family(
 
 
 def _plan(members: Sequence[Member], local: bool, seed: int, limit: int, least: int) -> list[_Request]:
-    rows = _some_parts(common_groups([member.anatomy for member in members]))
+    rows = _some_parts(_common_groups([member.anatomy for member in members]))
     kinds = {row[0].name for row in rows}
     if not local and kinds != {"query-key"}:
         # Rotary pairs lie in pieces: many requests for few bytes.

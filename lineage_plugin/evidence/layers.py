@@ -79,12 +79,6 @@ class LayerMap:
         return tuple(found)
 
     @property
-    def monotone(self) -> bool:
-        """Whether the base layers stand in order, repeats side by side."""
-        found = [base for _, base in self.pairs]
-        return all(one <= two for one, two in itertools.pairwise(found))
-
-    @property
     def reordered(self) -> bool:
         """Whether base layers first appear in another order than the base's: blocks that merely recur are in order."""
         first = list(dict.fromkeys(base for _, base in self.pairs))

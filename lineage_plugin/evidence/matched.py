@@ -14,7 +14,7 @@ from lineage_plugin.evidence.mixing import head_cosines, is_mixed
 from lineage_plugin.evidence.models import Models
 from lineage_plugin.evidence.sample import entropy
 from lineage_plugin.evidence.stage_units import UnitStage
-from lineage_plugin.evidence.unit_reader import UnitReader, role_of, vectors_of
+from lineage_plugin.evidence.unit_reader import UnitReader, role_of
 from lineage_plugin.evidence.units import match_units
 from lineage_plugin.options import Options
 
@@ -61,7 +61,7 @@ def calibrate_stage(
             search.matrices("suspect", mine, (by,), hold=False),
             search.vectors("base", theirs, units, (by,)),
         )
-        match = match_units(gates, wanted, even=vectors_of(theirs, by).odd)
+        match = match_units(gates, wanted, even=theirs.by_role[by].odd)
         del gates, wanted
         # Units without a partner show the principal directions, too.
         known = np.union1d(_drawn(mine, options.seed), match.suspect_rows)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineage_plugin.anatomy import Anatomy
-from lineage_plugin.anatomy.compare import comparable, expert_slice, natural_units, shared_roles, structure_mismatch
+from lineage_plugin.anatomy.compare import comparable, expert_slice, pooled_units, shared_roles, structure_mismatch
 from lineage_plugin.anatomy.types import UnitGroup
 
 __all__ = ["GroupPair", "kind", "match_groups", "pair_groups"]
@@ -100,7 +100,7 @@ def pair_groups(suspect: UnitGroup, base: UnitGroup, *, experts: int = 0, same_w
         return None
     if suspect.units == base.units and np.array_equal(suspect.block, base.block):
         return GroupPair(suspect, base, roles)
-    partners = natural_units(suspect, base)
+    partners = pooled_units(suspect, base)
     if partners is None and suspect.name == "experts" and base.name == "mlp":
         held = expert_slice(suspect, base, experts)
         if held is not None:

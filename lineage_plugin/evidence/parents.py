@@ -14,7 +14,8 @@ merge, and otherwise training after the merge, dropped elements (DARE, TIES), or
 **Rounding.** Fine-tunes move most weights by less than a step of the storage type, and a merge of such moves rounds to
 the nearest stored value: 0.3 of one step is 0. Over all elements the weights 0.3 and 0.7 of two bfloat16 fine-tunes at
 a distance of 0.1% come out as 0.16 and 0.84. Hence only *resolved* elements count: those where the models differ by at
-least :data:`STEPS` steps, chosen without looking at the suspect. There rounding is noise, and the weights unbiased.
+several steps (:mod:`lineage_plugin.evidence.moments`), chosen without looking at the suspect. There rounding is noise,
+and the weights unbiased.
 
 **Dropped elements.** DARE drops elements at random and rescales the others, which leaves :math:`E[c_i]` the recipe's
 weight (Yu et al. 2023, arXiv:2311.03099). TIES keeps the largest elements and drops those of the minority sign (Yadav
@@ -37,32 +38,24 @@ from threadpoolctl import threadpool_limits
 
 from lineage_plugin.evidence.combination import combine
 from lineage_plugin.evidence.effects import MatrixEffect
-from lineage_plugin.evidence.family_read import Block, Member, family_mismatch, read_family
-from lineage_plugin.evidence.grid import significant_bits
+from lineage_plugin.evidence.family_read import Member, family_mismatch, read_family
+from lineage_plugin.evidence.moments import SINGULAR, Moments, moments
 
-__all__ = ["NOTHING", "MergeFit", "Moments", "ParentWeight", "fit_merge", "merge_weights", "moments"]
+__all__ = ["NOTHING", "MergeFit", "ParentWeight", "fit_merge", "merge_weights"]
 
 Float64Array = NDArray[np.float64]
 
-STEPS = 8
-"""Steps of the storage type by which models must differ at an element for it to count."""
 LEAST_RESOLVED = 256
 """Resolved elements without which nothing is estimated."""
-CLUSTERS = 32
-"""Runs of units, per matrix, whose moments are kept apart."""
 ROUNDING_SLACK = 4.0
 """Residual energy, in units of one rounding of the suspect, up to which it is called rounding. Tools that merge in the
 storage type round every intermediate result, too (measured: up to 2.5)."""
-RESIDUAL_ROWS = 64
-"""Rows of a residual whose spectrum is looked at."""
 LOW_RANK = 0.95
 """Share of the residual energy in its strongest quarter of directions from which it is called low-rank."""
 SPARSE = 0.05
 """Share of resolved elements that equal the ancestor exactly from which differences are called sparse."""
 BY_SIZE = 0.7
 """Energy share over count share of those elements below which they were chosen by size (TIES), not at random (DARE)."""
-SINGULAR = 1e-10
-"""Least eigenvalue of the correlations of the regressors: below it the parents cannot be told apart."""
 FLOAT_NOISE = 1e-12
 """Residual, as a share of the energy fitted, that is rounding of this computation."""
 UNEVEN = 0.02
@@ -70,39 +63,6 @@ UNEVEN = 0.02
 
 NOTHING = MatrixEffect(None, None, None)
 """An estimate that could not be made."""
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Moments:
-    """Second moments of one matrix over its resolved elements; all that a fit needs of it.
-
-    The basis is ``(S - R, P_1 - R, ..., P_k - R, R)`` with ``R`` the last model of the block.
-
-    Attributes:
-        layer: Layer in the suspect.
-        role: Kind of group and field name, such as ``mlp up``.
-        gram: ``[clusters, k + 2, k + 2]`` inner products in that basis, by run of units.
-        parents: ``[k + 1, k + 1]`` inner products of the models other than the suspect, over all elements.
-        rounding: Energy that one rounding of the suspect to its stored precision adds.
-        residual: Energy left by the least squares fit of this matrix alone.
-        concentrated: Share of it in the strongest quarter of its directions; NaN when there is no residual.
-        elements: Number of elements.
-        resolved: Number of resolved elements.
-        still: Resolved elements at which the suspect equals the reference exactly.
-        still_energy: Share of the energy of the parents' differences that lies at those.
-    """
-
-    layer: int
-    role: str
-    gram: Float64Array
-    parents: Float64Array
-    rounding: float
-    residual: float
-    concentrated: float
-    elements: int
-    resolved: int
-    still: int
-    still_energy: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,68 +149,6 @@ def merge_weights(
     with threadpool_limits(limits=1):
         read = [moments(block) for block in read_family(members, seed=seed, limit=limit)]
     return fit_merge(read, [member.id for member in members[1:]], ancestor=ancestor is not None, order=ids)
-
-
-def moments(block: Block) -> Moments:
-    """Reduce one matrix to its second moments.
-
-    Args:
-        block: The suspect first, the reference last.
-
-    Returns:
-        The moments.
-    """
-    values = block.values.astype(np.float64)
-    basis = np.concatenate([values[:-1] - values[-1], values[-1:]])
-    size, units, dim = basis.shape
-    bits = significant_bits(block.values[0])
-    # Chosen on the other models alone: the suspect's own rounding must not decide where it is looked at.
-    distance = np.abs(basis[1:-1]).max(axis=0)
-    resolved = distance >= STEPS * _step(values[-1], bits)
-    resolved &= distance > 0
-    still = resolved & (basis[0] == 0.0)
-    energy = np.einsum("kud,kud->ud", basis[1:-1], basis[1:-1])
-    total = float(energy[resolved].sum())
-    everywhere, basis = basis, basis * resolved
-    starts = np.linspace(0, units, min(CLUSTERS, units), endpoint=False).astype(np.int64)
-    parts = np.split(basis, starts[1:], axis=1)
-    gram = np.stack([part.reshape(size, -1) @ part.reshape(size, -1).T for part in parts])
-    together = gram.sum(axis=0)
-    scale = np.sqrt(np.diag(together)[1:])
-    scale[scale == 0.0] = 1.0
-    solution = np.linalg.lstsq(together[1:, 1:] / scale[:, None] / scale, together[1:, 0] / scale, rcond=SINGULAR)[0]
-    solution = solution / scale
-    left = float(together[0, 0] - 2.0 * solution @ together[1:, 0] + solution @ together[1:, 1:] @ solution)
-    return Moments(
-        layer=block.layer,
-        role=f"{block.group} {block.role}",
-        gram=gram,
-        parents=np.einsum("iud,jud->ij", values[1:], values[1:], optimize=True),
-        rounding=float((_step(values[0], bits)[resolved] ** 2).sum() / 12.0),
-        residual=max(left, 0.0),
-        concentrated=_concentrated(everywhere, solution, block.rows),
-        elements=units * dim,
-        resolved=int(resolved.sum()),
-        still=int(still.sum()),
-        still_energy=float(energy[still].sum()) / total if total > 0.0 else 0.0,
-    )
-
-
-def _step(values: Float64Array, bits: int) -> Float64Array:
-    """Return the distance between neighbouring stored values at each value; 0 at 0."""
-    mantissa, exponent = np.frexp(values)
-    step: Float64Array = np.where(mantissa == 0.0, 0.0, np.ldexp(1.0, exponent - bits))
-    return step
-
-
-def _concentrated(basis: Float64Array, solution: Float64Array, rows: int) -> float:
-    """Return the share of the residual's energy in its strongest quarter of directions; of all elements, whole rows."""
-    units = basis.shape[1]
-    some = np.linspace(0, units - 1, min(RESIDUAL_ROWS, units)).astype(np.int64)
-    residual = basis[0, some] - np.tensordot(solution, basis[1:, some], axes=1)
-    energies = np.linalg.svd(residual.reshape(some.shape[0] * rows, -1)[:RESIDUAL_ROWS], compute_uv=False) ** 2
-    total = float(energies.sum())
-    return float(energies[: max(1, energies.shape[0] // 4)].sum()) / total if total > 0.0 else math.nan
 
 
 def fit_merge(

@@ -230,7 +230,7 @@ def _sweep(
 def _readable(suspect: Checkpoint, base: Checkpoint, pair: GroupPair, columns: int) -> _Readable | None:
     """Leave out the vectors that are columns of a matrix of more than ``columns`` bytes."""
     roles, costs = [], []
-    mine = {vectors.role: vectors for vectors in pair.suspect.vectors}
+    mine = pair.suspect.by_role
     for a, b in ((mine[vectors.role], vectors) for vectors in pair.base.vectors if vectors.role in pair.roles):
         infos = (suspect.tensors[a.tensor], base.tensors[b.tensor])
         if b.axis == 0 and a.axis == 0:

@@ -107,7 +107,8 @@ def repeated_units(roles: Sequence[FloatArray]) -> BoolArray:
         sketch = role
         if role.shape[1] > 2 * SKETCH_DIM:
             rng = np.random.default_rng(role.shape[1])
-            sketch = np.nan_to_num(role) @ rng.standard_normal((role.shape[1], SKETCH_DIM), dtype=np.float32)
+            with np.errstate(invalid="ignore", over="ignore"):
+                sketch = np.nan_to_num(role) @ rng.standard_normal((role.shape[1], SKETCH_DIM), dtype=np.float32)
         units = _normalised(sketch[:, None, :])[:, 0, :]
         nearness = np.minimum(nearness, np.abs(units @ units.T))
     return np.asarray(np.tril(nearness >= CLONE_COSINE, k=-1).any(axis=1))

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from lineage_plugin.anatomy.compare import shared_roles
 from lineage_plugin.anatomy.types import Anatomy, UnitGroup
 from lineage_plugin.evidence.coins import draw_pairs
 from lineage_plugin.evidence.frame import Frame
@@ -97,7 +98,7 @@ def align_by_layer(models: Models, options: Options, frame: Frame | None = None)
         HubError: When the Hub does not deliver.
     """
     stored, _ = match_groups(models.suspect_anatomy, models.base_anatomy)
-    shelves = [_fill(models, found, stored, options, frame) for found in _kinds(models, options, frame)]
+    shelves = [_fill(models, found, stored, options, frame) for found in _kinds(models, frame)]
     shelves = [shelf for shelf in shelves if shelf.search.shape[0] >= 4 and shelf.test.shape[0] >= 2]
     if not shelves:
         return None
@@ -123,13 +124,12 @@ def align_by_layer(models: Models, options: Options, frame: Frame | None = None)
 
 
 def _kinds(
-    models: Models, options: Options, frame: Frame | None
+    models: Models, frame: Frame | None
 ) -> Iterator[tuple[GroupPair, dict[int, UnitGroup], dict[int, UnitGroup]]]:
     """Yield for each kind and part the usual form of its groups and the layers that have it."""
     mine, others = _parts(models.suspect_anatomy), _parts(models.base_anatomy)
     for key, bases in others.items():
-        name, part = key
-        candidates = mine.get(key) or next((g for (n, p), g in mine.items() if n == name and p == part), None)
+        candidates = mine.get(key)
         if candidates is None:
             continue
         base, suspect = _usual(bases), _usual(candidates)
@@ -142,9 +142,14 @@ def _kinds(
             continue
         yield (
             replace(pair, roles=roles),
-            {group.layer: group for group in candidates if group.units == suspect.units},
-            {group.layer: group for group in bases if group.units == base.units},
+            {group.layer: group for group in candidates if _has_form(group, suspect, roles)},
+            {group.layer: group for group in bases if _has_form(group, base, roles)},
         )
+
+
+def _has_form(group: UnitGroup, usual: UnitGroup, roles: Sequence[str]) -> bool:
+    """Whether a layer's units can be stacked with those of the others: as many, with vectors of the same lengths."""
+    return group.units == usual.units and set(roles) <= set(shared_roles(group, usual))
 
 
 def _cheap_roles(models: Models, pair: GroupPair) -> tuple[str, ...]:
@@ -202,8 +207,7 @@ def _fill(
     units = draw.units(pair.base)
     if pair.partners is not None:
         units = units[pair.partners[units] >= 0]
-    mine = {vectors.role: vectors for vectors in pair.suspect.vectors}
-    theirs = {vectors.role: vectors for vectors in pair.base.vectors}
+    mine, theirs = pair.suspect.by_role, pair.base.by_role
     width = models.base_anatomy.width
     size = 4 * max(width, 1) * sum(theirs[role].index.shape[1] for role in pair.roles)
     limit = max(16, HELD_BYTES // (size * max(len(suspects), len(bases))))

@@ -30,16 +30,13 @@ from lineage_plugin.evidence.pairing import kind
 from lineage_plugin.evidence.sample import Probe, Sample, entropy
 from lineage_plugin.evidence.tally import Tally
 from lineage_plugin.evidence.undo import is_alike
-from lineage_plugin.evidence.unit_reader import SAMPLE, UnitReader, role_of, vectors_of
+from lineage_plugin.evidence.unit_reader import SAMPLE, UnitReader, role_of
 from lineage_plugin.evidence.units import match_units, relatedness
 from lineage_plugin.options import Options
 
 __all__ = ["UnitStage", "align_by_unit", "matching_bytes"]
 
-FloatArray = NDArray[np.float32]
-Float64Array = NDArray[np.float64]
 IntArray = NDArray[np.int64]
-_Part = tuple[int, int]
 
 LEAST_SCORE = 4.0
 """Relatedness from which two layers may be called the same (of independent models the largest of 1,000 was 2.5)."""
@@ -66,7 +63,6 @@ class UnitStage:
         moved: For each kind of which units are alike, the share of neighbouring units that changed their order.
         nearness: The mean cosine, in absolute value, of what these units are matched by.
         samples: The matched units of the MLPs, without their vectors.
-        complete: Whether all layers were looked at.
     """
 
     layers: LayerMap | None
@@ -76,7 +72,6 @@ class UnitStage:
     moved: Mapping[str, float]
     nearness: Mapping[str, float]
     samples: tuple[Sample, ...]
-    complete: bool
 
 
 def matching_bytes(models: Models) -> int:
@@ -97,7 +92,7 @@ def _bytes(checkpoint: Checkpoint, anatomy: Anatomy) -> int:
     if _is_small(anatomy):
         return total
     # What units are matched by is read twice: once to find the layer, and once to match.
-    total += sum(checkpoint.tensors[vectors_of(group, role_of(group) or "").tensor].nbytes for group in groups)
+    total += sum(checkpoint.tensors[group.by_role[role_of(group) or ""].tensor].nbytes for group in groups)
     return total * LARGE_LAYERS // max(anatomy.layers, 1)
 
 
@@ -166,7 +161,7 @@ def align_by_unit(
     shares, nearness = (
         {name: float(np.mean(values)) for name, values in measured.items()} for measured in (moved, near)
     )
-    return UnitStage(found, mine, others, tally, shares, nearness, tuple(kept), small)
+    return UnitStage(found, mine, others, tally, shares, nearness, tuple(kept))
 
 
 def _align(
@@ -210,6 +205,8 @@ def _score(search: UnitReader, kinds: Sequence[str], suspect: int, base: int, sm
         for b in search.groups("base", name, base)[:2]:
             for a in search.groups("suspect", name, suspect):
                 roles = search.matched_by(a, b, small)
+                if not roles:
+                    continue
                 mine = search.matrices("suspect", a, roles, hold=small)
                 theirs = search.sampled(b, roles, small)
                 even = _odd(a, b, roles)
@@ -221,7 +218,7 @@ def _score(search: UnitReader, kinds: Sequence[str], suspect: int, base: int, sm
 
 def _odd(a: UnitGroup, b: UnitGroup, roles: Sequence[str]) -> tuple[bool, ...]:
     """Say of each role whether a flip of the unit negates it, in either model."""
-    return tuple(vectors_of(a, role).odd or vectors_of(b, role).odd for role in roles)
+    return tuple(a.by_role[role].odd or b.by_role[role].odd for role in roles)
 
 
 def _match_layer(
@@ -258,7 +255,7 @@ def _sample(
 ) -> Sample:
     roles = search.roles(mine, theirs)
     probe = Probe(mine, theirs, units, roles, partners.astype(np.int64), searched=True)
-    odd = tuple(vectors_of(mine, role).odd and vectors_of(theirs, role).odd for role in roles)
+    odd = tuple(mine.by_role[role].odd and theirs.by_role[role].odd for role in roles)
     return Sample(
         probe,
         roles,

@@ -20,7 +20,7 @@ from lineage_plugin.evidence.sample import Sample
 from lineage_plugin.evidence.undo import is_alike, rescaled, turned
 from lineage_plugin.options import Options
 
-__all__ = ["Tally", "count_of", "weigh"]
+__all__ = ["Tally"]
 
 SHARED_SCORE = 3.0
 """Normal score of the shared energy from which a group takes part in the inheritance statistics."""
@@ -96,8 +96,8 @@ class Tally:
         own = np.concatenate([part.suspect for part in self._parts] or [np.zeros(0)])
         other = np.concatenate([part.base for part in self._parts] or [np.zeros(0)])
         found = PairEvidence(
-            log10_e=weigh(tosses, self._exact),
-            count=count_of(tosses),
+            log10_e=_weigh(tosses, self._exact),
+            count=_count_of(tosses),
             exact=self._exact,
             groups=_by_kind(tosses, self._exact),
             layers=_by_layer(tosses, self._parts),
@@ -158,18 +158,18 @@ def _shares(parts: Sequence[Differences]) -> bool:
     return sum(scores) / math.sqrt(len(scores)) > min(SHARED_SCORE, 0.75 * sum(most) / math.sqrt(len(most)))
 
 
-def count_of(tosses: Iterable[Toss]) -> CoinCount:
+def _count_of(tosses: Iterable[Toss]) -> CoinCount:
     """Return all coins and heads together."""
     return sum((toss.count for toss in tosses), NO_COINS)
 
 
-def weigh(tosses: Sequence[Toss], exact: bool) -> float:
+def _weigh(tosses: Sequence[Toss], exact: bool) -> float:
     """Return ``log10 E``: of all coins together, or, for an unknown graph, the mean over its tensors.
 
     Nothing is known about how tensors of an unknown graph hang together; the mean is valid whatever it is.
     """
     if exact or not tosses:
-        total = count_of(tosses)
+        total = _count_of(tosses)
         return log10_e_value(total.heads, total.coins)
     tensors: dict[int, CoinCount] = {}
     for toss in tosses:
@@ -181,7 +181,7 @@ def _by_kind(tosses: Sequence[Toss], exact: bool) -> tuple[GroupCoins, ...]:
     kinds: dict[str, list[Toss]] = {}
     for toss in tosses:
         kinds.setdefault(f"{toss.name} {toss.kind}", []).append(toss)
-    return tuple(GroupCoins(name, count_of(of), weigh(of, exact)) for name, of in sorted(kinds.items()))
+    return tuple(GroupCoins(name, _count_of(of), _weigh(of, exact)) for name, of in sorted(kinds.items()))
 
 
 def _by_layer(tosses: Sequence[Toss], parts: Sequence[Differences]) -> tuple[LayerCoins, ...]:
@@ -195,7 +195,7 @@ def _by_layer(tosses: Sequence[Toss], parts: Sequence[Differences]) -> tuple[Lay
     counted: set[int] = set()
     found = []
     for (layer, mine), members in sorted(rows.items()):
-        count = NO_COINS if layer in counted else count_of(t for t in tosses if t.layer == layer)
+        count = NO_COINS if layer in counted else _count_of(t for t in tosses if t.layer == layer)
         counted.add(layer)
         found.append((mine, LayerCoins(str(mine), str(layer), count, cosine(members))))
     return tuple(row for _, row in sorted(found, key=lambda item: item[0]))

@@ -158,7 +158,10 @@ def kind_of(facts: Facts) -> tuple[str | None, str]:
     if not found and facts.change == 0.0:
         return None, "no value that was read differs from the base's"
     if not found:
-        return "finetune", "the weights changed, and neither structure, grid, zeros nor rank says how: further training"
+        return (
+            "finetune",
+            "no mark of pruning, quantisation or a low-rank update; further training, noise or a merge look like this",
+        )
     order = ("merge", "upcycled", "upscaled", "pruned", "partial", "quantized", "adapter")
     found.sort(key=lambda one: order.index(one[0]))
     return found[0][0], "; also ".join(reason for _, reason in found)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lineage_plugin.anatomy.compare import shared_roles
 from lineage_plugin.anatomy.stream import READS
-from lineage_plugin.anatomy.types import Anatomy, UnitGroup, Vectors
+from lineage_plugin.anatomy.types import Anatomy, UnitGroup
 from lineage_plugin.checkpoint.types import Checkpoint
 from lineage_plugin.evidence.frame import Frame
 from lineage_plugin.evidence.models import Models
@@ -18,7 +18,7 @@ from lineage_plugin.evidence.pairing import kind
 from lineage_plugin.evidence.sample import read_units
 from lineage_plugin.options import Options
 
-__all__ = ["MATCHED_BY", "SAMPLE", "UnitReader", "role_of", "vectors_of"]
+__all__ = ["SAMPLE", "UnitReader", "role_of"]
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
@@ -109,10 +109,4 @@ class UnitReader:
 
 def role_of(group: UnitGroup) -> str | None:
     """Return the role that units of a group are matched by first; None where units are not matched."""
-    have = {vectors.role for vectors in group.vectors}
-    return next((role for role in MATCHED_BY.get(kind(group), ()) if role in have), None)
-
-
-def vectors_of(group: UnitGroup, role: str) -> Vectors:
-    """Return where a group's vectors of one role are."""
-    return next(vectors for vectors in group.vectors if vectors.role == role)
+    return next((role for role in MATCHED_BY.get(kind(group), ()) if role in group.by_role), None)

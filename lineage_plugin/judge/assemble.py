@@ -5,7 +5,6 @@ from __future__ import annotations
 from lineage_plugin.anatomy import Anatomy
 from lineage_plugin.checkpoint.types import Checkpoint, Cost
 from lineage_plugin.evidence.calibrated import Calibrated
-from lineage_plugin.evidence.effects import MatrixEffect
 from lineage_plugin.evidence.pair import PairEvidence
 from lineage_plugin.evidence.traits import kind_of
 from lineage_plugin.judge.relation import ancestor_of, relation_of
@@ -113,7 +112,7 @@ def compared(
             tuple(GroupEvidence(g.name, g.count.coins, g.count.heads, g.log10_e) for g in evidence.groups),
             tuple(StageEvidence(s.name, s.weight, s.count.coins, s.count.heads, s.log10_e) for s in evidence.stages),
         ),
-        kept=_interval(evidence.kept),
+        kept=Interval.of(evidence.kept),
         inheritance=_inheritance(evidence),
         direction=Direction(
             evidence.direction if relation == "derived" else "unclear",  # type: ignore[arg-type]
@@ -171,10 +170,6 @@ def _inheritance(evidence: PairEvidence) -> Inheritance:
     found = evidence.descent if ancestor == "base" else evidence.ascent
     contrast = Interval(found.curve.contrast, found.curve.low, found.curve.high)
     return Inheritance(found.slope, found.low, found.high, found.curve.points, contrast, ancestor)
-
-
-def _interval(effect: MatrixEffect) -> Interval:
-    return Interval(effect.estimate, effect.low, effect.high)
 
 
 def _limits(evidence: PairEvidence, relation: Relation, bar: float) -> tuple[str, ...]:

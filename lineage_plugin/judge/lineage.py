@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 from lineage_plugin.card import Declaration
-from lineage_plugin.evidence.evalue import log10_e_value
-from lineage_plugin.evidence.facts import SILENT_COINS, SILENT_COSINE
+from lineage_plugin.evidence.facts import shows_nothing
 from lineage_plugin.findings import Finding, finding
 from lineage_plugin.judge.types import Comparison, LayerEvidence, Verdict
 from lineage_plugin.text import one_line
 
-__all__ = ["lineage_findings", "silent_layers", "verdict_of"]
+__all__ = ["lineage_findings", "verdict_of"]
 
 _STRUCTURAL = frozenset({"partial", "pruned", "upscaled", "upcycled"})
 _KIND_OF_RELATION: Mapping[str, frozenset[str]] = {
@@ -26,14 +25,14 @@ _KIND_OF_RELATION: Mapping[str, frozenset[str]] = {
 _RELATION_OF_KIND: Mapping[str, str] = {"quantized": "quantized", "merge": "merge"}
 """What to declare for each kind; ``finetune`` for all others."""
 _KIND_WORDS: Mapping[str, str] = {
-    "finetune": "a fine-tuned copy",
-    "adapter": "a copy with a low-rank update merged in",
-    "quantized": "a quantised copy",
+    "finetune": "a fine-tuned model",
+    "adapter": "a model with a low-rank update merged in",
+    "quantized": "a quantised model",
     "merge": "a merge",
-    "pruned": "a pruned copy",
-    "upscaled": "an up-scaled copy",
+    "pruned": "a pruned model",
+    "upscaled": "an up-scaled model",
     "upcycled": "a mixture of experts made from it",
-    "partial": "a copy with parts replaced",
+    "partial": "a model with parts replaced",
 }
 
 
@@ -100,7 +99,7 @@ def _of_descent(
             line=declaration.relation_line or declaration.line,
             help=f"Set base_model_relation to {_RELATION_OF_KIND.get(kind, 'finetune')}.",
         )
-    silent = ", ".join(one_line(row.suspect) for row in silent_layers(comparison.layers))
+    silent = ", ".join(one_line(row.suspect) for row in _silent_layers(comparison.layers))
     if kind == "partial" or (silent and kind != "upscaled"):
         yield here(
             "LIN109",
@@ -110,7 +109,7 @@ def _of_descent(
     if comparison.scrubbed is not None:
         yield here(
             "LIN108",
-            f"relabelled before the comparison with {base} could show anything: {'; '.join(comparison.scrubbed.how)}",
+            f"{base} was found only after undoing: {'; '.join(comparison.scrubbed.how)}",
             help="Converters and pruning tools re-order weights, too. If you did it, say in the card how and why.",
         )
     if comparison.direction.indication == "base-from-suspect":
@@ -137,14 +136,9 @@ def _place(comparison: Comparison, declaration: Declaration, compared: int) -> t
     return None, None
 
 
-def silent_layers(layers: Sequence[LayerEvidence]) -> tuple[LayerEvidence, ...]:
+def _silent_layers(layers: Sequence[LayerEvidence]) -> tuple[LayerEvidence, ...]:
     """Return the layers that show no trace of the base although they had the coins to show it."""
-    return tuple(
-        row
-        for row in layers
-        if row.base is None
-        or (row.coins >= SILENT_COINS and log10_e_value(row.heads, row.coins) < 0 and abs(row.cosine) < SILENT_COSINE)
-    )
+    return tuple(row for row in layers if row.base is None or shows_nothing(row.coins, row.heads, row.cosine))
 
 
 def verdict_of(findings: Sequence[Finding], comparisons: Sequence[Comparison]) -> Verdict:

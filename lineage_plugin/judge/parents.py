@@ -16,7 +16,6 @@ from lineage_plugin.judge.types import Candidate, Closest, Comparison, Interval,
 from lineage_plugin.text import one_line
 
 __all__ = [
-    "NO_TRACE",
     "closest_findings",
     "closest_of",
     "common_ancestor",
@@ -105,15 +104,18 @@ def merge_findings(
         numbers = (
             ""
             if weight.estimate is None or weight.high is None
-            else f": weight {weight.estimate:.2f}, at most {max(weight.high, 0.0):.2f}"
+            else f": weight {abs(round(weight.estimate, 2)):.2f}, at most {max(weight.high, 0.0):.2f}"
         )
+        shares = any(one.base.id == name and one.relation == "derived" for one in comparisons)
+        what = "adds nothing to the merge that the other parents lack" if shares else "left no trace in the merge"
         found.append(
             _here(
                 "LIN106",
-                f"{one_line(name, 200)} left no trace in the merge{numbers}",
+                f"{one_line(name, 200)} {what}{numbers}",
                 claim,
                 declaration,
-                "Remove it from base_model, or check that the merge used it.",
+                "Remove it from base_model, or check that the merge used it; name it with --ancestor if the other "
+                "parents descend from it.",
             )
         )
     return tuple(found)
@@ -172,12 +174,12 @@ def merge_of(fit: MergeFit) -> Merge:
                 parent.weight.estimate,
                 parent.weight.low,
                 parent.weight.high,
-                tuple((str(layer), _interval(effect)) for layer, effect in parent.layers),
+                tuple((str(layer), Interval.of(effect)) for layer, effect in parent.layers),
             )
             for parent in fit.parents
         ),
         ancestor=fit.ancestor,
-        scale=_interval(fit.scale),
+        scale=Interval.of(fit.scale),
         unexplained=fit.unexplained,
         structure=fit.structure,
         style=fit.style,
@@ -215,12 +217,8 @@ def closest_of(found: ClosestParent) -> Closest:
                 standing.weight.estimate,
                 standing.weight.low,
                 standing.weight.high,
-                _interval(standing.weakest),
+                Interval.of(standing.weakest),
             )
             for standing in found.standings
         ),
     )
-
-
-def _interval(effect: MatrixEffect) -> Interval:
-    return Interval(effect.estimate, effect.low, effect.high)

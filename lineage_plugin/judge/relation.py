@@ -61,6 +61,8 @@ def relation_of(evidence: PairEvidence, bar: float) -> tuple[Relation, str]:
     """
     if evidence.embeddings_only:
         return "inconclusive", "the models share token embeddings, but no layer shows a trace of the base"
+    if evidence.log10_e >= bar and evidence.cut_short and not evidence.complete and evidence.descent.slope is None:
+        return "inconclusive", "the models are dependent, but the byte budget ended before their layers were compared"
     if evidence.log10_e >= bar or (evidence.calibrated is not None and evidence.calibrated.log10_calibrated >= bar):
         return _dependent(evidence)
     if evidence.count.coins == 0:

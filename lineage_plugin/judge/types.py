@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lineage_plugin.checkpoint.types import Cost
+from lineage_plugin.evidence.effects import MatrixEffect
 from lineage_plugin.findings import Finding
 from lineage_plugin.options import DEFAULT_BAR
 
@@ -46,6 +47,11 @@ class Interval:
     estimate: float | None
     low: float | None
     high: float | None
+
+    @classmethod
+    def of(cls, effect: MatrixEffect) -> Interval:
+        """Return an effect as the report shows it."""
+        return cls(effect.estimate, effect.low, effect.high)
 
 
 UNKNOWN = Interval(None, None, None)

@@ -34,9 +34,6 @@ ESTIMATE = "an estimate, not exact evidence"
 MOST_ROWS = 16
 """Parents that get a row; the JSON report has all."""
 
-MOST_NAMES = 8
-"""Names in one sentence."""
-
 _MUCH = 0.2
 """A sibling of k models looks like a mixture of them that leaves about 1/k unexplained; from this part of it on the
 report says so."""

@@ -49,7 +49,7 @@ _KINDS = {
     "quantized": "quantised",
     "merge": "a merge",
     "pruned": "pruned to fewer units or layers",
-    "upscaled": "up-scaled by repeated layers",
+    "upscaled": "up-scaled",
     "upcycled": "up-cycled to experts",
     "partial": "in part; some layers are not the base's",
 }

@@ -118,8 +118,8 @@ def relabelled(comparison: Comparison) -> str:
     said = _listed(comparison.scrubbed.how)
     if said:
         said += (
-            " This was undone before the weights were compared. It is an observation, no accusation: conversions and "
-            "pruning tools re-order units, too."
+            " Where it could be, it was undone for the comparison. It is an observation, no accusation: conversions "
+            "and pruning tools re-order units, too."
         )
     if comparison.scrubbed.calibrated_on and comparison.calibrated is None:
         said += f" Calibrated on: {sentence(comparison.scrubbed.calibrated_on)}"

@@ -6,9 +6,8 @@ are laid side by side with. A changed vocabulary moves the rows, so they are mat
 :func:`same_tokenizer` says from file sizes alone whether reading them is needed::
 
     match = match_tokens(read_vocabulary(suspect), read_vocabulary(base), rows_of_suspect, rows_of_base)
-    few = match.draw(256, seed=0)
-    a = read_rows(suspect, "model.embed_tokens.weight", few.suspect)
-    b = read_rows(base, "model.embed_tokens.weight", few.base)
+    a = read_rows(suspect, "model.embed_tokens.weight", match.suspect[:256])
+    b = read_rows(base, "model.embed_tokens.weight", match.base[:256])
 
 One module a format, under :mod:`lineage_plugin.tokens.formats`; :mod:`lineage_plugin.tokens.spelling` brings tokens of
 all formats to one form. Tokenizer files are as hostile as weights: nothing in them is believed before it is checked.

@@ -38,25 +38,6 @@ class TokenMatch:
     def __len__(self) -> int:
         return int(self.base.shape[0])
 
-    def draw(self, count: int, seed: int, run: int = 16) -> TokenMatch:
-        """Draw some of the pairs, in runs of neighbours, which lie side by side in the base's file.
-
-        The draw looks at no weights.
-
-        Args:
-            count: How many pairs.
-            seed: Seed of the draw.
-            run: Length of a run.
-
-        Returns:
-            That many pairs, or all when there are no more.
-        """
-        run = max(1, run)
-        order = np.random.default_rng([seed & 0xFFFFFFFF, 0x70]).permutation(-(-len(self) // run))
-        places = (order[: -(-count // run) + 1, None] * run + np.arange(run)[None, :]).ravel()
-        places = np.sort(places[places < len(self)][: max(0, count)])
-        return TokenMatch(self.suspect[places], self.base[places], self.assumed)
-
 
 def match_tokens(suspect: Vocabulary | None, base: Vocabulary | None, rows_suspect: int, rows_base: int) -> TokenMatch:
     """Match the rows of two embeddings by what their tokens spell.

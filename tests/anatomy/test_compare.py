@@ -14,7 +14,7 @@ from lineage_plugin.anatomy import (
     analyse,
     comparable,
     expert_slice,
-    natural_units,
+    pooled_units,
     shared_roles,
     structure_mismatch,
 )
@@ -177,7 +177,7 @@ def test_pooled_heads_share_keys_and_values() -> None:
 @pytest.mark.parametrize(("ours", "theirs"), [(2, 4), (1, 4), (4, 2), (4, 1), (4, 4)])
 def test_units_of_pooled_heads(name: str, ours: int, theirs: int) -> None:
     a, b = named(heads(4, ours), name), named(heads(4, theirs), name)
-    units = natural_units(a, b)
+    units = pooled_units(a, b)
     assert units is not None
     size = b.units // theirs
     assert units.shape == (b.units,)
@@ -190,24 +190,24 @@ def test_units_of_pooled_heads(name: str, ours: int, theirs: int) -> None:
 
 
 def test_heads_that_do_not_pool() -> None:
-    assert natural_units(named(heads(6, 3), "value"), named(heads(6, 2), "value")) is None
-    assert natural_units(named(heads(4, 2, size=8), "value"), named(heads(4, 4, size=4), "value")) is None
-    assert natural_units(named(heads(4, 2), "value"), named(heads(4, 2), "query-key")) is None
-    assert natural_units(run(llama()).groups[2], run(llama()).groups[2]) is None
+    assert pooled_units(named(heads(6, 3), "value"), named(heads(6, 2), "value")) is None
+    assert pooled_units(named(heads(4, 2, size=8), "value"), named(heads(4, 4, size=4), "value")) is None
+    assert pooled_units(named(heads(4, 2), "value"), named(heads(4, 2), "query-key")) is None
+    assert pooled_units(run(llama()).groups[2], run(llama()).groups[2]) is None
     odd = named(heads(4, 4), "value")
     blocks = odd.block.copy()
     blocks[:2] = [1, 0]
-    assert natural_units(replace(odd, block=blocks), odd) is None
+    assert pooled_units(replace(odd, block=blocks), odd) is None
 
 
-def test_pooling_really_goes_where_natural_units_say() -> None:
+def test_pooling_really_goes_where_pooled_units_say() -> None:
     """Average the key-value heads of each group, as the conversion does, and look for the rows."""
     rng = np.random.default_rng(2)
     many, few = named(heads(8, 8), "value"), named(heads(8, 2), "value")
     rows = rng.standard_normal((8, 8, 1024))
     pooled = rows.reshape(2, 4, 8, 1024).mean(1).reshape(-1, 1024)
     nearest = np.argmax(rows.reshape(-1, 1024) @ pooled.T, axis=1)
-    units = natural_units(few, many)
+    units = pooled_units(few, many)
     assert units is not None
     assert np.array_equal(nearest, units)
 

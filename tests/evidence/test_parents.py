@@ -16,7 +16,8 @@ from benchmarks.parents import member, merged
 from lineage_plugin.evidence.closest import closest_parent, contrasts
 from lineage_plugin.evidence.combination import combine, t95
 from lineage_plugin.evidence.family_read import Block, family_mismatch, read_family
-from lineage_plugin.evidence.parents import MergeFit, fit_merge, merge_weights, moments
+from lineage_plugin.evidence.moments import moments
+from lineage_plugin.evidence.parents import MergeFit, fit_merge, merge_weights
 
 LAYERS, WIDTH, INNER = 4, 64, 96
 CONFIG = {

@@ -43,23 +43,6 @@ def test_without_a_vocabulary_the_order_is_assumed_and_said(known: int) -> None:
     assert len(match_tokens(None, None, 10**15, 10**15)) < 10**7
 
 
-def test_a_draw_is_some_of_the_pairs_in_runs() -> None:
-    rng = np.random.default_rng(0)
-    names = [f"t{i}" for i in range(1000)]
-    first = dict(zip(names, rng.permutation(1000).tolist()))
-    match = match_tokens(vocabulary(**first), vocabulary(**{name: i for i, name in enumerate(names)}), 1000, 1000)
-    drawn = match.draw(100, seed=1, run=10)
-    assert len(drawn) == 100 and (np.diff(drawn.base) > 0).all()
-    assert (np.diff(drawn.base) == 1).sum() >= 90
-    assert all(first[f"t{base}"] == suspect for suspect, base in zip(drawn.suspect.tolist(), drawn.base.tolist()))
-    assert drawn.base.tolist() == match.draw(100, seed=1, run=10).base.tolist()
-    assert drawn.base.tolist() != match.draw(100, seed=2, run=10).base.tolist()
-    assert len(match.draw(5000, seed=0)) == 1000 and len(match.draw(0, seed=0)) == 0
-    # Every pair is drawn equally often.
-    counts = np.bincount(np.concatenate([match.draw(100, seed).base for seed in range(200)]), minlength=1000)
-    assert counts.sum() == 20_000 and counts.max() < 60
-
-
 def test_rows_are_read_in_the_order_asked_for(tmp_path: Path) -> None:
     checkpoint = model(tmp_path / "m", {}, rows=20)
     (whole,) = checkpoint.read([Selection("embed")])
