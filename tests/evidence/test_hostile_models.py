@@ -161,11 +161,11 @@ def test_the_smallest_models_pass_through_all_stages(
     assert evidence.count.coins <= 2 * layers * (units + head) + 2 * width
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(12))
 def test_models_that_huge_values_make_alike_have_no_weights(seed: int) -> None:
-    """The differences from a reference that holds huge values are that reference, to the last bit, for all others."""
+    """One reference full of huge values: the differences of all others from it are alike to the last bit."""
     rng = np.random.default_rng(seed)
     vectors = rng.standard_normal((8, 4, 50))
-    vectors[:, :, :5] += 1e30
+    vectors[:, :, :3] += 1e30 * rng.standard_normal((8, 1, 3))
     gram = np.einsum("cid,cjd->cij", vectors, vectors)
     assert all(effect.estimate is None for effect in combine([gram]))

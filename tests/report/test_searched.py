@@ -98,7 +98,7 @@ def test_coins_of_channels_alone_are_coins() -> None:
 
 def test_what_was_undone_is_an_observation() -> None:
     said = flat(samples.relabelled())
-    assert "Relabelled The residual stream was permuted; MLP units stand in another order. Where it could be, it was undone" in said
+    assert "Relabelled The residual stream was permuted; MLP units stand in another order. Where it could be" in said
     assert "no accusation: conversions and pruning tools re-order units, too" in said
     assert "Relabelled" not in flat(samples.derived())
     assert searched.relabelled(samples.comparison(scrubbed=Scrubbed(()))) == ""
