@@ -345,3 +345,31 @@ def test_declared_bases_that_cannot_be_opened_are_findings(tmp_path: Path) -> No
             compare("me/gone", "other/gated", options=options)
         with pytest.raises(HubNotFound):
             compare("me/gone", "other/none", options=options)
+
+
+def test_a_kind_that_is_passed_over_on_the_hub_stops_no_search(tmp_path: Path) -> None:
+    """GPT-2 has query and key channels that may be swapped; over the Hub they are not worth their requests."""
+    width, layers = 128, 4
+    for seed, name in ((1, "base"), (2, "other")):
+        rng = np.random.default_rng(seed)
+        shapes = {"wte.weight": (512, width), "wpe.weight": (64, width)}
+        for layer in range(layers):
+            shapes |= {
+                f"h.{layer}.attn.c_attn.weight": (width, 3 * width),
+                f"h.{layer}.attn.c_proj.weight": (width, width),
+                f"h.{layer}.mlp.c_fc.weight": (width, 4 * width),
+                f"h.{layer}.mlp.c_proj.weight": (4 * width, width),
+            }
+        folder = tmp_path / "gpt2" / name
+        folder.mkdir(parents=True)
+        save_file(
+            {key: rng.standard_normal(shape).astype(np.float32) for key, shape in shapes.items()},
+            folder / "model.safetensors",
+        )
+        config = {"model_type": "gpt2", "n_head": 4, "n_embd": width, "n_layer": layers}
+        (folder / "config.json").write_text(json.dumps(config))
+    with LocalHub(tmp_path) as hub:
+        options = Options(endpoint=hub.endpoint)
+        comparison = compare("gpt2/other", "gpt2/base", options=options).comparisons[0]
+    assert comparison.relation == "unrelated"
+    assert {stage.name for stage in comparison.evidence.stages} >= {"identity", "layers"}

@@ -98,7 +98,8 @@ def align_by_layer(models: Models, options: Options, frame: Frame | None = None)
         HubError: When the Hub does not deliver.
     """
     stored, _ = match_groups(models.suspect_anatomy, models.base_anatomy)
-    shelves = [_fill(models, found, stored, options, frame) for found in _kinds(models, frame)]
+    filled = [_fill(models, found, stored, options, frame) for found in _kinds(models, frame)]
+    shelves = [shelf for shelf in filled if shelf is not None]
     shelves = [shelf for shelf in shelves if shelf.search.shape[0] >= 4 and shelf.test.shape[0] >= 2]
     if not shelves:
         return None
@@ -195,7 +196,7 @@ def _fill(
     stored: Sequence[GroupPair],
     options: Options,
     frame: Frame | None,
-) -> _Shelf:
+) -> _Shelf | None:
     pair, suspects, bases = found
     if models.local or _depth_differs(models):
         stored = [pair]
@@ -207,6 +208,9 @@ def _fill(
     units = draw.units(pair.base)
     if pair.partners is not None:
         units = units[pair.partners[units] >= 0]
+    if not units.size:
+        # A kind that the first rounds pass over, such as query-key channels over the Hub.
+        return None
     mine, theirs = pair.suspect.by_role, pair.base.by_role
     width = models.base_anatomy.width
     size = 4 * max(width, 1) * sum(theirs[role].index.shape[1] for role in pair.roles)
