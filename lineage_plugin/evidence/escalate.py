@@ -149,7 +149,7 @@ class _Run:
         self._report("aligning layers")
         found = self._try(lambda: align_by_layer(self.models, self.options))
         if found is not None:
-            self._layers(found, None, "layers", 1.0)
+            self._take(found, None, "layers")
 
     def channels(self) -> None:
         """Toss the coins of the channels of the residual stream."""
@@ -174,7 +174,7 @@ class _Run:
             return
         found = self._try(lambda: align_by_unit(self.models, self.options, None, self._counter("matching units")))
         if found is not None:
-            self._units(found, None, "units", 1.0)
+            self._take(found, None, "units")
 
     def basis(self) -> None:
         """Recover the basis of the residual stream, and look at layers and units in it."""
@@ -198,12 +198,12 @@ class _Run:
         self._report("aligning layers")
         layers = self._try(lambda: align_by_layer(self.models, self.options, frame))
         if layers is not None:
-            self._layers(layers, frame, "basis", 0.5)
+            self._take(layers, frame, "basis", 0.5)
         if not self.settled and self._affordable(matching_bytes(self.models), "Relabelled units were not looked for"):
             count = self._counter("matching units")
             units = self._try(lambda: align_by_unit(self.models, self.options, frame, count))
             if units is not None:
-                self._units(units, frame, "basis", 0.5)
+                self._take(units, frame, "basis", 0.5)
 
     def result(self) -> PairEvidence:
         """Weigh all stages and describe what is shared."""
@@ -282,23 +282,12 @@ class _Run:
         mixed = self._try(lambda: values_are_mixed(self.models, pairs[:4], frame, near))
         return ["value channels were mixed inside their heads"] if mixed else []
 
-    def _layers(self, found: LayerStage, frame: Frame | None, name: str, share: float) -> None:
-        self._weighed(found.tally, name, share)
-        self._consider(found, frame)
-
-    def _units(self, found: UnitStage, frame: Frame | None, name: str, share: float) -> None:
-        self._weighed(found.tally, name, share)
-        if found.samples:
-            self.matched = (found, frame)
-        self._consider(found, frame)
-
-    def _weighed(self, tally: Tally, name: str, share: float) -> None:
-        evidence = tally.evidence(self.options, complete=True, describe=False)
-        self._add(name, evidence.count, evidence.log10_e, share)
-
-    def _consider(self, stage: LayerStage | UnitStage, frame: Frame | None) -> None:
-        """Let a stage describe the pair if it explains more than the ones before."""
+    def _take(self, stage: LayerStage | UnitStage, frame: Frame | None, name: str, share: float = 1.0) -> None:
+        """Weigh a stage, and let it describe the pair if it explains more than the ones before."""
         evidence = stage.tally.evidence(self.options, complete=True, describe=False)
+        self._add(name, evidence.count, evidence.log10_e, share)
+        if isinstance(stage, UnitStage) and stage.samples:
+            self.matched = (stage, frame)
         if evidence.log10_e >= self.options.bar and _explains(evidence) > _explains(self.best):
             self.best, self.shape = evidence, (stage, frame)
 
@@ -393,7 +382,7 @@ def _relabelled(stage: LayerStage | UnitStage, frame: Frame | None, found: PairE
     said = [] if frame is None else [frame.basis.describe()]
     if isinstance(stage, UnitStage):
         said += [f"{KIND_NAMES[name]} stand in another order" for name, share in stage.moved.items() if share > MOVED]
-        signs = {group.name: group for group in stage.tally.evidence(Options(), complete=True, describe=False).groups}
+        signs = {group.name: group for group in found.groups}
         for name, near in stage.nearness.items():
             sign = signs.get(f"{name} sign")
             if sign is not None and sign.count.coins >= SILENT_COINS and sign.log10_e < 0 and near >= ALIKE:

@@ -42,7 +42,7 @@ def shared_tokens(models: Models, *, exhaustive: bool = False) -> TokenMatch | N
     """Return the rows of the tokens that both vocabularies have; None when a stream is not known.
 
     Over the Hub vocabulary files, of several megabytes each, are read only by those who ask for everything; tokens are
-    taken to be the same where the files have equal digests. On this machine they are always read: a vocabulary
+    taken to be the same unless sizes or digests of the files differ. On this machine they are always read: a vocabulary
     that was put in another order has its size to the byte. A file that cannot be read leaves rows of equal number; it
     says nothing about the weights.
 
