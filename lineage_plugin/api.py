@@ -220,7 +220,7 @@ class _Subject:
 def _vocabularies(models: Models) -> tuple[str, ...]:
     """Say whether the token embeddings have another number of rows; they are no evidence and only mentioned."""
     rows = []
-    for checkpoint, anatomy in ((models.suspect, models.suspect_anatomy), (models.base, models.base_anatomy)):
+    for checkpoint, anatomy in models.sides:
         info = checkpoint.tensors.get(anatomy.stream.embedding) if anatomy.stream is not None else None
         rows.append(info.shape[0] if info is not None else 0)
     if not all(rows) or rows[0] == rows[1]:

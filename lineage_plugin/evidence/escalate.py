@@ -10,14 +10,12 @@ that does not run counts as zero.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from lineage_plugin.anatomy import Anatomy
 from lineage_plugin.errors import BudgetExceeded
-from lineage_plugin.evidence.evalue import log10_e_value
+from lineage_plugin.evidence.evalue import log10_e_value, log10_mean
 from lineage_plugin.evidence.facts import KIND_NAMES, SILENT_COINS, facts_of, is_silent, silent_kinds
 from lineage_plugin.evidence.frame import Frame, frame_of
 from lineage_plugin.evidence.ledger import CoinCount
@@ -125,11 +123,8 @@ class _Run:
     @property
     def log10_e(self) -> float:
         """The weighted average so far."""
-        values = [math.log10(stage.weight) + stage.log10_e for stage in self.stages if stage.count.coins]
-        if not values:
-            return 0.0
-        peak = max(values)
-        return peak + math.log10(sum(10.0 ** (value - peak) for value in values))
+        tossed = [stage for stage in self.stages if stage.count.coins]
+        return log10_mean([s.log10_e for s in tossed], [s.weight for s in tossed]) if tossed else 0.0
 
     @property
     def dependent(self) -> bool:
@@ -191,8 +186,7 @@ class _Run:
         basis = self._try(lambda: find_basis(self.models, tokens, self.options))
         if basis is None or basis.kind == "identity":
             return
-        pairs = ((self.models.suspect, self.models.suspect_anatomy), (self.models.base, self.models.base_anatomy))
-        frame = self._try(lambda: frame_of(basis, pairs))
+        frame = self._try(lambda: frame_of(basis, self.models.sides))
         if frame is None:
             return
         self._report("aligning layers")
@@ -259,7 +253,7 @@ class _Run:
 
     def _left_out(self, found: PairEvidence) -> list[str]:
         """Say which kinds of unit both models have that were not compared."""
-        both = [{kind(group) for group in anatomy.groups} for anatomy in self._anatomies()]
+        both = [{kind(group) for group in anatomy.groups} for _, anatomy in self.models.sides]
         compared = {group.name.rsplit(" ", 1)[0] for group in (*found.groups, *self._identity.groups)}
         compared |= {"mlp"} if "experts" in compared else set()
         missing = [KIND_NAMES[name] for name in ("mlp", "value") if name in both[0] & both[1] and name not in compared]
@@ -267,9 +261,6 @@ class _Run:
             return []
         why = f" ({self._identity.mismatch})" if self._identity.mismatch else ""
         return [f"Not compared: {' and '.join(missing)}{why}."]
-
-    def _anatomies(self) -> tuple[Anatomy, Anatomy]:
-        return self.models.suspect_anatomy, self.models.base_anatomy
 
     def _mixed(self, found: PairEvidence) -> list[str]:
         """Say whether value channels that share nothing one by one do the same head by head."""
@@ -310,7 +301,7 @@ class _Run:
         if not self.looked_up:
             self.looked_up = True
             self.tokens = self._try(lambda: shared_tokens(self.models, exhaustive=self.options.exhaustive))
-            if self.tokens is None and all(a.stream for a in (self.models.suspect_anatomy, self.models.base_anatomy)):
+            if self.tokens is None and all(anatomy.stream for _, anatomy in self.models.sides):
                 self.skipped.append(
                     "The residual streams were not compared: the tokenizers differ, and are read over the Hub with "
                     "--exhaustive only."

@@ -55,7 +55,7 @@ def log10_e_value(heads: int, coins: int) -> float:
     return (log_sum - math.log(coins + 1) - log_choose) / math.log(10)
 
 
-def log10_mean(log10_values: Sequence[float]) -> float:
+def log10_mean(log10_values: Sequence[float], weights: Sequence[float] | None = None) -> float:
     """Return the decimal logarithm of the arithmetic mean of e-values given as logarithms.
 
     The mean of e-values is an e-value under any dependence between them (Vovk & Wang 2021, doi:10.1214/20-AOS2020),
@@ -63,6 +63,8 @@ def log10_mean(log10_values: Sequence[float]) -> float:
 
     Args:
         log10_values: Decimal logarithms, at least one.
+        weights: Positive weights, fixed before the values were seen; None: equal ones. They sum to one, or to less
+            where further e-values are counted as zero.
 
     Returns:
         ``log10`` of the mean.
@@ -73,5 +75,6 @@ def log10_mean(log10_values: Sequence[float]) -> float:
     if not log10_values:
         raise ValueError("no e-values to average")
     values = np.asarray(log10_values, dtype=np.float64)
+    shares = np.full(values.shape, 1.0 / values.shape[0]) if weights is None else np.asarray(weights, dtype=np.float64)
     peak = float(values.max())
-    return peak + math.log10(float(np.mean(np.power(10.0, values - peak))))
+    return peak + math.log10(float(shares @ np.power(10.0, values - peak)))

@@ -32,6 +32,11 @@ class Models:
     base_anatomy: Anatomy
 
     @property
+    def sides(self) -> tuple[tuple[Checkpoint, Anatomy], tuple[Checkpoint, Anatomy]]:
+        """Suspect and base, each with its anatomy."""
+        return (self.suspect, self.suspect_anatomy), (self.base, self.base_anatomy)
+
+    @property
     def local(self) -> bool:
         """Whether both are on this machine."""
         return self.suspect.local and self.base.local

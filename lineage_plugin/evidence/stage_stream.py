@@ -150,11 +150,7 @@ def _drawn(models: Models, tokens: TokenMatch, count: int, seed: list[int]) -> I
 
 
 def _streams(models: Models) -> list[tuple[Checkpoint, Stream]]:
-    found = (
-        (models.suspect, models.suspect_anatomy.stream),
-        (models.base, models.base_anatomy.stream),
-    )
-    return [(checkpoint, stream) for checkpoint, stream in found if stream is not None]
+    return [(checkpoint, anatomy.stream) for checkpoint, anatomy in models.sides if anatomy.stream is not None]
 
 
 def _rows(checkpoint: Checkpoint, stream: Stream) -> int:

@@ -76,13 +76,7 @@ class UnitStage:
 
 def matching_bytes(models: Models) -> int:
     """Return about how many stored bytes of a model matching its units reads, of the larger model."""
-    return max(
-        _bytes(checkpoint, anatomy)
-        for checkpoint, anatomy in (
-            (models.suspect, models.suspect_anatomy),
-            (models.base, models.base_anatomy),
-        )
-    )
+    return max(_bytes(checkpoint, anatomy) for checkpoint, anatomy in models.sides)
 
 
 def _bytes(checkpoint: Checkpoint, anatomy: Anatomy) -> int:

@@ -82,3 +82,10 @@ def test_mean_of_e_values() -> None:
     assert log10_mean([300.0, -5.0, 2.0]) == pytest.approx(300 - math.log10(3))
     with pytest.raises(ValueError, match="no e-values"):
         log10_mean([])
+
+
+def test_weighted_mean_of_e_values() -> None:
+    values, weights = [4.0, -1.0, 2.5], [0.9, 0.04, 0.02]
+    by_hand = math.log10(sum(w * 10**v for w, v in zip(weights, values, strict=True)))
+    assert log10_mean(values, weights) == pytest.approx(by_hand, abs=1e-12)
+    assert log10_mean([400.0, 0.0], [0.02, 0.9]) == pytest.approx(400 + math.log10(0.02))
