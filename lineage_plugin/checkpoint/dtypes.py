@@ -15,7 +15,7 @@ from lineage_plugin.checkpoint.names import shown
 from lineage_plugin.checkpoint.types import TensorInfo
 from lineage_plugin.errors import UnsupportedEncoding
 
-__all__ = ["BITS", "decode", "storage_dtype"]
+__all__ = ["BITS", "decode", "storage_dtype", "stored_values"]
 
 BITS: dict[str, int] = {
     "BOOL": 8,
@@ -43,28 +43,44 @@ BITS: dict[str, int] = {
 }
 """Bits of one element by type name; a file with any other type is unreadable."""
 
-_STORAGE: dict[str, str] = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "F8_E4M3": "u1", "F8_E5M2": "u1"}
+_FLOATS: dict[str, str] = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "F8_E4M3": "u1", "F8_E5M2": "u1"}
 """The numpy type that holds the stored bits of each decodable type."""
+_WHOLE: dict[str, str] = {
+    **{"BOOL": "u1", "U8": "u1", "I8": "i1", "F8_E8M0": "u1"},
+    **{"I16": "<i2", "U16": "<u2", "I32": "<i4", "U32": "<u4", "I64": "<i8", "U64": "<u8"},
+}
+"""The same for what quantised weights are made of, which is handed on as whole numbers."""
 
 
-def storage_dtype(info: TensorInfo, where: str) -> np.dtype[np.generic]:
+def storage_dtype(info: TensorInfo, where: str, *, whole: bool = False) -> np.dtype[np.generic]:
     """Return the numpy type that holds a tensor's stored bits.
 
     Args:
         info: The tensor.
         where: The file, for messages.
+        whole: Whether whole numbers are welcome, too.
 
     Raises:
         UnsupportedEncoding: When tensors of this type are listed but not decoded.
     """
-    try:
-        return np.dtype(_STORAGE[info.dtype])
-    except KeyError:
+    kind = _FLOATS.get(info.dtype) or (_WHOLE.get(info.dtype) if whole else None)
+    if kind is None:
         raise UnsupportedEncoding(
             where,
             f"tensor '{shown(info.name)}' is stored as {info.dtype}, which is not decoded",
-            f"Give a checkpoint in one of {', '.join(_STORAGE)}.",
-        ) from None
+            f"Give a checkpoint in one of {', '.join(_FLOATS)}.",
+        )
+    return np.dtype(kind)
+
+
+def stored_values(stored: NDArray[np.generic], dtype: str) -> NDArray[np.generic]:
+    """Return stored bits as numbers: floats as float32, whole numbers as they are.
+
+    Args:
+        stored: Array of :func:`storage_dtype`, any shape.
+        dtype: Name of the stored type.
+    """
+    return decode(stored, dtype) if dtype in _FLOATS else stored
 
 
 def decode(stored: NDArray[np.generic], dtype: str) -> NDArray[np.float32]:

@@ -10,26 +10,23 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lineage_plugin.checkpoint.base import SafetensorsCheckpoint
-from lineage_plugin.checkpoint.dtypes import decode
-from lineage_plugin.checkpoint.header import LENGTH_BYTES, Header, header_size, parse_header
-from lineage_plugin.checkpoint.layout import MAX_INDEX, find_weights, join_headers, parse_index
+from lineage_plugin.checkpoint.assemble import assemble
 from lineage_plugin.checkpoint.ledger import Ledger
 from lineage_plugin.checkpoint.matrix import Block, Segments, segments
-from lineage_plugin.checkpoint.names import shown
 from lineage_plugin.checkpoint.ranges import Piece, collect, merge
 from lineage_plugin.checkpoint.repository import RemoteFile, Repository, describe
+from lineage_plugin.checkpoint.stored import StoredCheckpoint
 from lineage_plugin.checkpoint.transport import Patience, Transport
-from lineage_plugin.errors import UnreadableCheckpoint
 
-__all__ = ["GAP", "HubCheckpoint", "open_hub"]
+__all__ = ["GAP", "HubSource", "open_hub"]
 
 GAP = 16 * 1024
 """Stretches with at most this many bytes between them are fetched as one."""
@@ -38,42 +35,32 @@ MOST_RANGES = 256
 _WORKERS = 8
 _KEPT = 8 << 20
 """Largest small file that is kept in memory."""
-_FIRST_GUESS = 64 * 1024
-_SMALLEST_GUESS = 16 * 1024
-_LARGEST_GUESS = 4 << 20
-_BYTES_PER_ENTRY = 110
-"""Bytes of one header entry beyond the tensor's name, generously."""
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-class HubCheckpoint(SafetensorsCheckpoint):
-    """A safetensors checkpoint on the Hub; made by :func:`open_hub`."""
+class HubSource:
+    """A repository of the Hub at one commit; satisfies :class:`~lineage_plugin.checkpoint.source.Source`."""
 
     local = False
 
-    def __init__(
-        self,
-        repository: Repository,
-        remote: dict[str, RemoteFile],
-        headers: dict[str, Header],
-        weight_map: dict[str, str] | None,
-        ledger: Ledger,
-        gap: int,
-    ) -> None:
-        tensors = join_headers(headers, weight_map, where=repository.asked)
-        super().__init__(repository.asked, repository.asked, repository.files, tuple(headers), tensors, ledger)
-        self.revision = repository.commit
+    def __init__(self, repository: Repository, ledger: Ledger, gap: int) -> None:
+        self.id = repository.asked
+        self.where = repository.asked
+        self.revision: str | None = repository.commit
+        self.files = repository.files
+        self.ledger = ledger
         self._repository = repository
-        self._remote = remote
-        self._headers = headers
+        self._remote: dict[str, RemoteFile] = {}
         self._gap = gap
         self._kept: dict[tuple[str, int], bytes] = {}
+        self._lock = threading.Lock()
         self._kept_lock = threading.Lock()
+        self._stop = threading.Event()
 
     def data(self, name: str, limit: int = 1 << 20) -> bytes | None:
-        """Return a small file of the model as it is stored; see :class:`Checkpoint`.
+        """Return a small file of the model as it is stored; see :class:`Source`.
 
         What is not too large is kept, so that asking again costs nothing.
 
@@ -82,7 +69,7 @@ class HubCheckpoint(SafetensorsCheckpoint):
         """
         if name not in self.files:
             return None
-        with self._kept_lock, self._ledger.timed():
+        with self._kept_lock, self.ledger.timed():
             key = (name, min(limit, self.files[name].size))
             if key in self._kept:
                 return self._kept[key]
@@ -91,37 +78,69 @@ class HubCheckpoint(SafetensorsCheckpoint):
                 self._kept[key] = data
             return data
 
-    def digests(self, *, compute: bool = False) -> dict[str, str]:
-        """Return the sha256 that the Hub stores for the weight files; ``compute`` adds nothing to it."""
-        known = {name: self.files[name].sha256 for name in self.weight_files}
-        return {name: digest for name, digest in known.items() if digest is not None}
+    def bytes(self, name: str, start: int, stop: int) -> bytes:
+        """Return a stretch of a weight file that describes its tensors; see :class:`Source`.
 
-    def _read(self, parts: list[Block], kinds: list[np.dtype[np.generic]]) -> list[NDArray[np.float32]]:
+        The beginning of a file is kept, for small tensors often lie right behind the header.
+        """
+        remote = self._file(name)
+        stop = min(stop, remote.info.size)
+        head = remote.head.data
+        if stop <= len(head):
+            return head[start:stop]
+        first = len(head) if start <= len(head) else start
+        self.ledger.claim(stop - first)
+        fresh = remote.fetch((first, stop), stop, self._stop)
+        if first == len(head):
+            remote.head = Piece(0, head + fresh)
+            return remote.head.data[start:stop]
+        return fresh
+
+    def gather(self, parts: Sequence[Block], kinds: Sequence[np.dtype[np.generic]]) -> list[NDArray[np.generic]]:
+        """Return the selected elements as they are stored; see :class:`Source`."""
         wanted: list[list[Segments]] = [
             segments(part, kind.itemsize, self._gap) if 0 not in part.shape else []
             for part, kind in zip(parts, kinds, strict=True)
         ]
         pieces = self._fetch(parts, wanted)
-        results = []
+        results: list[NDArray[np.generic]] = []
         for part, kind, stretches in zip(parts, kinds, wanted, strict=True):
-            result = np.empty(part.shape, np.float32)
+            result = np.empty(part.shape, kind)
             for stretch in stretches:
                 raw = collect(stretch.starts, stretch.length, pieces[part.info.file]).view(kind)
                 stored = raw.reshape(part.shape[0], -1)
-                if stretch.picks is not None:
-                    stored = stored[:, stretch.picks]
-                result[:, stretch.target] = decode(stored, part.info.dtype)
+                result[:, stretch.target] = stored if stretch.picks is None else stored[:, stretch.picks]
             results.append(result)
         return results
 
-    def _fetch(self, parts: list[Block], wanted: list[list[Segments]]) -> dict[str, list[Piece]]:
+    def digests(self, names: Sequence[str], *, compute: bool = False) -> dict[str, str]:
+        """Return the sha256 that the Hub stores for the files; ``compute`` adds nothing to it."""
+        known = {name: self.files[name].sha256 for name in names}
+        return {name: digest for name, digest in known.items() if digest is not None}
+
+    def each(self, work: Callable[[str], T], names: Sequence[str]) -> list[T]:
+        """Do something with every file, a few at a time; the first failure ends them all and is raised."""
+        self._stop = threading.Event()
+        return _concurrently(work, names, self._stop)
+
+    def path(self, name: str) -> Path | None:
+        """Return None: files are not on this machine."""
+        return None
+
+    def _file(self, name: str) -> RemoteFile:
+        with self._lock:
+            if name not in self._remote:
+                self._remote[name] = RemoteFile(self._repository, self.files[name])
+            return self._remote[name]
+
+    def _fetch(self, parts: Sequence[Block], wanted: Sequence[Sequence[Segments]]) -> dict[str, list[Piece]]:
         """Fetch what the blocks need, all files at once, and return it by file."""
         starts: dict[str, list[NDArray[np.int64]]] = {}
         stops: dict[str, list[NDArray[np.int64]]] = {}
         for part, stretches in zip(parts, wanted, strict=True):
             for stretch in stretches:
                 # What came along with the header is here already.
-                absent = stretch.starts + stretch.length > len(self._remote[part.info.file].head.data)
+                absent = stretch.starts + stretch.length > len(self._file(part.info.file).head.data)
                 starts.setdefault(part.info.file, []).append(stretch.starts[absent])
                 stops.setdefault(part.info.file, []).append(stretch.starts[absent] + stretch.length)
         jobs: list[tuple[str, tuple[int, int]]] = []
@@ -129,17 +148,17 @@ class HubCheckpoint(SafetensorsCheckpoint):
             spans = merge(np.concatenate(starts[file]), np.concatenate(stops[file]), self._gap, MOST_RANGES)
             jobs += [(file, span) for span in spans]
         # A range that begins in what came along with the header continues where that ends.
-        heads = {file: self._remote[file].head.data for file in starts}
+        heads = {file: self._file(file).head.data for file in starts}
         fetched = [(file, (max(start, len(heads[file])), stop)) for file, (start, stop) in jobs]
-        self._ledger.claim(sum(stop - start for _, (start, stop) in fetched))
-        failed = threading.Event()
+        self.ledger.claim(sum(stop - start for _, (start, stop) in fetched))
+        failed = self._stop = threading.Event()
 
         def fetch(job: tuple[str, tuple[int, int]]) -> bytes:
             file, span = job
-            return self._remote[file].fetch(span, self._headers[file].size, failed)
+            return self._file(file).fetch(span, 0, failed)
 
         bodies = _concurrently(fetch, fetched, failed)
-        pieces = {file: [self._remote[file].head] for file in starts}
+        pieces = {file: [self._file(file).head] for file in starts}
         for (file, (start, _)), body in zip(jobs, bodies, strict=True):
             pieces[file].append(Piece(start, heads[file][start:] + body))
         return pieces
@@ -152,9 +171,10 @@ def open_hub(
     token: str | None = None,
     endpoint: str | None = None,
     budget: int | None = None,
+    only: str | None = None,
     gap: int = GAP,
     patience: Patience | None = None,
-) -> HubCheckpoint:
+) -> StoredCheckpoint:
     """Open a model on the Hub.
 
     Asks for the repository, pins the commit, and reads the header of every weight file.
@@ -165,6 +185,7 @@ def open_hub(
         token: Hub token, or None for the environment's. Sent to the endpoint only.
         endpoint: Address of the Hub, or None for ``HF_ENDPOINT`` or the public Hub.
         budget: Largest number of weight-file bytes to read, or None.
+        only: The one file that is meant, or None for the model as a whole.
         gap: Stretches with at most this many bytes between them are fetched as one.
         patience: How failures that may pass are met.
 
@@ -183,50 +204,8 @@ def open_hub(
     ledger = Ledger(repo, budget)
     with ledger.timed():
         transport = Transport(repo, address, token or None, ledger, patience or Patience())
-        repository = describe(transport, repo, revision)
-        files = repository.files
-        layout = find_weights(files, where=repo)
-        weight_map, names = None, layout.files
-        if layout.index is not None:
-            where = f"{repo}/{layout.index}"
-            if files[layout.index].size > MAX_INDEX:
-                raise UnreadableCheckpoint(where, f"an index over the limit of {MAX_INDEX} bytes")
-            weight_map = parse_index(repository.small_file(layout.index, MAX_INDEX), files.keys(), where=where)
-            names = tuple(sorted(set(weight_map.values())))
-        remote = {name: RemoteFile(repository, files[name]) for name in names}
-        guesses = _guesses(names, weight_map)
-        stop = threading.Event()
-        headers = _concurrently(lambda name: _read_header(remote[name], guesses[name], repo, ledger, stop), names, stop)
-        return HubCheckpoint(repository, remote, dict(zip(names, headers, strict=True)), weight_map, ledger, gap)
-
-
-def _guesses(names: Sequence[str], weight_map: Mapping[str, str] | None) -> dict[str, int]:
-    """Guess how long the headers are: from the index, or what nearly always suffices."""
-    if weight_map is None:
-        return dict.fromkeys(names, _FIRST_GUESS)
-    sizes = dict.fromkeys(names, 4096)
-    for tensor, file in weight_map.items():
-        sizes[file] += len(tensor) + _BYTES_PER_ENTRY
-    return {name: min(_LARGEST_GUESS, max(_SMALLEST_GUESS, size)) for name, size in sizes.items()}
-
-
-def _read_header(remote: RemoteFile, guess: int, repo: str, ledger: Ledger, stop: threading.Event) -> Header:
-    """Read the header of a weight file: a first guess, and the remainder if it is longer."""
-    info = remote.info
-    where = f"{repo}/{shown(info.name)}"
-    if info.size < LENGTH_BYTES + 2:
-        raise UnreadableCheckpoint(where, f"{info.size} bytes are too few for a safetensors file")
-    first = min(guess, info.size)
-    ledger.claim(first)
-    data = remote.fetch((0, first), first, stop)
-    size = header_size(data, info.size, where=where)
-    if size > first:
-        ledger.claim(size - first)
-        data += remote.fetch((first, size), size, stop)
-    header = parse_header(data, info.size, file=info.name, where=where)
-    ledger.spend(0, len(data) - size)
-    remote.head = Piece(0, data)
-    return header
+        source = HubSource(describe(transport, repo, revision), ledger, gap)
+    return assemble(source, only)
 
 
 def _concurrently(work: Callable[[T], R], jobs: Sequence[T], stop: threading.Event) -> list[R]:

@@ -1,4 +1,4 @@
-"""Which files of a model hold its weights.
+"""Which safetensors files of a model hold its weights.
 
 The same rules serve folders and repositories: the standard names first (``model.safetensors``, then
 ``model.safetensors.index.json``), then whatever else is certain, and otherwise one line that says what is missing.
@@ -15,7 +15,7 @@ from lineage_plugin.checkpoint.header import Header
 from lineage_plugin.checkpoint.names import is_plain_path, is_printable_name, shown
 from lineage_plugin.checkpoint.strictjson import load_object
 from lineage_plugin.checkpoint.types import TensorInfo
-from lineage_plugin.errors import InputError, UnreadableCheckpoint, UnsafeCheckpoint, UnsupportedEncoding
+from lineage_plugin.errors import UnreadableCheckpoint
 
 __all__ = ["MAX_INDEX", "Layout", "find_weights", "join_headers", "parse_index"]
 
@@ -29,7 +29,6 @@ _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _ADAPTER = "adapter_model.safetensors"
 _SHARD = re.compile(r"^(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.safetensors\Z", re.ASCII)
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _NOT_WEIGHTS = re.compile(r"^(training_args|optimizer|scheduler|scaler|rng_state.*)\.(bin|pt|pth|pkl|safetensors)\Z")
 
 
@@ -46,7 +45,7 @@ class Layout:
     files: tuple[str, ...]
 
 
-def find_weights(names: Collection[str], *, where: str) -> Layout:
+def find_weights(names: Collection[str], *, where: str) -> Layout | None:
     """Choose the weight files among the files of a model.
 
     An index counts only when there is no ``model.safetensors``, as transformers has it. Without either, all safetensors
@@ -57,10 +56,11 @@ def find_weights(names: Collection[str], *, where: str) -> Layout:
         names: All files, with forward slashes.
         where: The model, for messages.
 
+    Returns:
+        Where they are; None when there are none.
+
     Raises:
-        UnsafeCheckpoint: When the only weights are pickles.
-        UnsupportedEncoding: When the only weights are GGUF.
-        UnreadableCheckpoint: When there are none, or it is not certain which ones count.
+        UnreadableCheckpoint: When it is not certain which ones count.
     """
     root = sorted(name for name in names if "/" not in name)
     found = [n for n in root if n.endswith(".safetensors") and not _NOT_WEIGHTS.match(n)]
@@ -81,9 +81,7 @@ def find_weights(names: Collection[str], *, where: str) -> Layout:
             )
         _check_numbering(loose, where)
         return Layout(None, tuple(loose))
-    if found:
-        return Layout(None, tuple(found))
-    raise _nothing(root, names, where)
+    return Layout(None, tuple(found)) if found else None
 
 
 def _check_numbering(names: list[str], where: str) -> None:
@@ -98,32 +96,6 @@ def _check_numbering(names: list[str], where: str) -> None:
             if number not in numbers:
                 missing = f"{stem}-{number:05d}-of-{count:05d}.safetensors"
                 raise UnreadableCheckpoint(where, f"the shard '{shown(missing)}' is missing", "Get the missing file.")
-
-
-def _nothing(root: list[str], names: Collection[str], where: str) -> InputError:
-    """Explain why there are no weights to read."""
-    pickles = [n for n in root if n.lower().endswith(_PICKLES) and not _NOT_WEIGHTS.match(n)]
-    pickles += [n for n in root if n.endswith(".bin.index.json")]
-    if pickles:
-        return UnsafeCheckpoint(
-            where,
-            f"the only weights are pickles ({shown(pickles[0], 80)}), which run code when loaded",
-            "Convert them to safetensors, for example with save_pretrained(..., safe_serialization=True).",
-        )
-    if any(n.lower().endswith(".gguf") for n in root):
-        return UnsupportedEncoding(
-            where, "the only weights are GGUF files, which are not read yet", "Give safetensors."
-        )
-    deeper = sorted(n for n in names if n.endswith(".safetensors"))
-    if deeper:
-        return UnreadableCheckpoint(
-            where,
-            "there are no weights at the top",
-            f"Give the folder or file that is meant, as '{shown(deeper[0], 80)}'.",
-        )
-    return UnreadableCheckpoint(
-        where, "there are no weights" if root else "the folder is empty", "A model folder holds model.safetensors."
-    )
 
 
 def parse_index(data: bytes, names: Collection[str] | None, *, where: str) -> dict[str, str]:

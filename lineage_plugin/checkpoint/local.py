@@ -1,8 +1,4 @@
-"""Checkpoints on this machine: a folder or a single file, read through memory maps.
-
-A map shows the file as it is at the moment of reading. That the file is the one whose header was checked is verified
-when it is mapped; a file that is cut short after that ends the process, as with every memory map.
-"""
+"""Models on this machine, read through a read-only memory map."""
 
 from __future__ import annotations
 
@@ -10,69 +6,103 @@ import hashlib
 import mmap
 import os
 import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lineage_plugin.checkpoint.base import SafetensorsCheckpoint
-from lineage_plugin.checkpoint.dtypes import decode
+from lineage_plugin.checkpoint.assemble import assemble
 from lineage_plugin.checkpoint.files import Stamp, inside, list_files, opened
-from lineage_plugin.checkpoint.header import Header, header_size, parse_header
-from lineage_plugin.checkpoint.layout import MAX_INDEX, Layout, find_weights, join_headers, parse_index
 from lineage_plugin.checkpoint.ledger import Ledger
 from lineage_plugin.checkpoint.matrix import Block, gather
 from lineage_plugin.checkpoint.names import is_plain_path, shown
+from lineage_plugin.checkpoint.stored import StoredCheckpoint
 from lineage_plugin.checkpoint.types import FileInfo
-from lineage_plugin.errors import UnreadableCheckpoint, UnsafeCheckpoint, UnsupportedEncoding
+from lineage_plugin.errors import UnreadableCheckpoint
 
-__all__ = ["LocalCheckpoint", "open_local"]
+__all__ = ["LocalSource", "open_local"]
 
-_PREFIX = 64
 _HASH_CHUNK = 1 << 20
+_STANDARD = ("model.safetensors", "model.safetensors.index.json")
 _BESIDE = (
-    *("config.json", "README.md", "adapter_config.json", "tokenizer_config.json"),
+    *("config.json", "README.md", "adapter_config.json", "tokenizer_config.json", "quantize_config.json"),
     *("tokenizer.json", "tokenizer.model", "tekken.json", "vocab.json", "added_tokens.json", "vocab.txt"),
 )
 
+T = TypeVar("T")
 
-class LocalCheckpoint(SafetensorsCheckpoint):
-    """A safetensors checkpoint on this machine; made by :func:`open_local`."""
+
+class LocalSource:
+    """A folder on this machine; satisfies :class:`~lineage_plugin.checkpoint.source.Source`.
+
+    Args:
+        id: What the user called it.
+        folder: The folder.
+        files: Its files by name; sizes of weight files are brought up to date when they are opened.
+        ledger: The counters.
+    """
 
     local = True
     revision: str | None = None
 
-    def __init__(
-        self,
-        id: str,
-        folder: Path,
-        files: dict[str, FileInfo],
-        headers: dict[str, Header],
-        stamps: dict[str, Stamp],
-        weight_map: dict[str, str] | None,
-        ledger: Ledger,
-    ) -> None:
-        where = shown(folder)
-        super().__init__(id, where, files, tuple(headers), join_headers(headers, weight_map, where=where), ledger)
+    def __init__(self, id: str, folder: Path, files: dict[str, FileInfo], ledger: Ledger) -> None:
+        self.id = id
+        self.where = shown(folder)
+        self.files = files
+        self.ledger = ledger
         self._folder = folder
-        self._stamps = stamps
+        self._stamps: dict[str, Stamp] = {}
+        self._beginnings: dict[str, int] = {}
         self._maps: dict[str, NDArray[np.uint8]] = {}
         self._digests: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def data(self, name: str, limit: int = 1 << 20) -> bytes | None:
-        """Return a small file of the model as it is stored; see :class:`Checkpoint`.
+        """Return a small file of the model as it is stored; see :class:`Source`.
 
         Raises:
             UnreadableCheckpoint: When it is there but cannot be read, or links to a file outside the model.
         """
         if not is_plain_path(name) or not os.path.lexists(self._folder / name):
             return None
-        with self._ledger.timed(), opened(inside(self._folder, name)) as (descriptor, stamp):
+        with self.ledger.timed(), opened(inside(self._folder, name)) as (descriptor, stamp):
             return _read(descriptor, 0, min(limit, stamp.size))
 
-    def digests(self, *, compute: bool = False) -> dict[str, str]:
-        """Return sha256 of the weight files; none are known without ``compute``, all with it.
+    def bytes(self, name: str, start: int, stop: int) -> bytes:
+        """Return a stretch of a weight file that describes its tensors; see :class:`Source`."""
+        with opened(self._folder / name, expect=self._stamps.get(name)) as (descriptor, stamp):
+            with self._lock:
+                self._stamps[name] = stamp
+                self.files[name] = FileInfo(name, stamp.size)
+            stop = min(stop, stamp.size)
+            known = self._beginnings.get(name, 0) if start == 0 else start
+            fresh = max(0, stop - max(start, known))
+            self.ledger.claim(fresh)
+            data = _read(descriptor, start, stop - start)
+            self.ledger.spend(fresh, 0)
+        if start == 0:
+            self._beginnings[name] = max(known, stop)
+        return data
+
+    def gather(self, parts: Sequence[Block], kinds: Sequence[np.dtype[np.generic]]) -> list[NDArray[np.generic]]:
+        """Return the selected elements as they are stored; see :class:`Source`."""
+        sizes = [part.shape[0] * part.shape[1] * kind.itemsize for part, kind in zip(parts, kinds, strict=True)]
+        self.ledger.claim(sum(sizes))
+        found: list[NDArray[np.generic]] = []
+        for part, kind, size in zip(parts, kinds, sizes, strict=True):
+            if size == 0:
+                found.append(np.empty(part.shape, kind))
+                continue
+            info = part.info
+            stored = self._map(info.file)[info.offset : info.offset + info.nbytes].view(kind)
+            found.append(gather(stored.reshape(part.height, part.width), part))
+            self.ledger.spend(size, size)
+        return found
+
+    def digests(self, names: Sequence[str], *, compute: bool = False) -> dict[str, str]:
+        """Return sha256 of files; none are known without ``compute``, all with it.
 
         Hashing is no part of the byte budget.
 
@@ -81,46 +111,43 @@ class LocalCheckpoint(SafetensorsCheckpoint):
         """
         with self._lock:
             if compute:
-                with self._ledger.timed():
-                    for name in self.weight_files:
+                with self.ledger.timed():
+                    for name in names:
                         if name not in self._digests:
                             self._digests[name] = self._sha256(name)
-            return dict(self._digests)
+            return {name: self._digests[name] for name in names if name in self._digests}
+
+    def each(self, work: Callable[[str], T], names: Sequence[str]) -> list[T]:
+        """Do something with every file, one after the other: a disk is no faster side by side."""
+        return [work(name) for name in names]
+
+    def path(self, name: str) -> Path | None:
+        """Return where a file is; see :class:`Source`."""
+        with opened(self._folder / name, expect=self._stamps.get(name)) as (_, stamp), self._lock:
+            self._stamps[name] = stamp
+            self.files[name] = FileInfo(name, stamp.size)
+        return self._folder / name
 
     def _sha256(self, name: str) -> str:
         digest = hashlib.sha256()
-        with opened(self._folder / name, expect=self._stamps[name]) as (descriptor, _):
+        with opened(self._folder / name, expect=self._stamps.get(name)) as (descriptor, _):
             while chunk := os.read(descriptor, _HASH_CHUNK):
                 digest.update(chunk)
-                self._ledger.hashed(len(chunk))
+                self.ledger.hashed(len(chunk))
         return digest.hexdigest()
-
-    def _read(self, parts: list[Block], kinds: list[np.dtype[np.generic]]) -> list[NDArray[np.float32]]:
-        sizes = [part.shape[0] * part.shape[1] * kind.itemsize for part, kind in zip(parts, kinds, strict=True)]
-        self._ledger.claim(sum(sizes))
-        result = []
-        for part, kind, size in zip(parts, kinds, sizes, strict=True):
-            if size == 0:
-                result.append(np.empty(part.shape, np.float32))
-                continue
-            info = part.info
-            stored = self._map(info.file)[info.offset : info.offset + info.nbytes].view(kind)
-            result.append(decode(gather(stored.reshape(part.height, part.width), part), info.dtype))
-            self._ledger.spend(size, size)
-        return result
 
     def _map(self, name: str) -> NDArray[np.uint8]:
         """Map a weight file, once. It must be the file whose header was read."""
         with self._lock:
             if name not in self._maps:
-                with opened(self._folder / name, expect=self._stamps[name]) as (descriptor, _):
+                with opened(self._folder / name, expect=self._stamps.get(name)) as (descriptor, _):
                     mapped = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
                 self._maps[name] = np.frombuffer(mapped, np.uint8)
             return self._maps[name]
 
 
-def open_local(path: str | Path, *, budget: int | None = None) -> LocalCheckpoint:
-    """Open a folder, a safetensors file or a shard index.
+def open_local(path: str | Path, *, budget: int | None = None) -> StoredCheckpoint:
+    """Open a folder, a weight file or a shard index.
 
     Reads the headers of the weight files. A file that is given by itself is the whole checkpoint; its neighbours
     ``config.json``, ``README.md`` and the like still belong to it.
@@ -137,72 +164,25 @@ def open_local(path: str | Path, *, budget: int | None = None) -> LocalCheckpoin
     """
     place = Path(path)
     ledger = Ledger(shown(path), budget)
+    if not place.is_dir():
+        return assemble(LocalSource(str(path), place.parent, _neighbours(place), ledger), place.name)
     with ledger.timed():
-        if place.is_dir():
-            folder, files = place, list_files(place)
-            special = [n for n in ("model.safetensors", "model.safetensors.index.json") if os.path.lexists(place / n)]
-            for name in special:
-                # Not in the listing although it is there: a folder, a pipe, a device or a broken link.
-                if name not in files:
-                    raise UnreadableCheckpoint(shown(place / name), "this is not a regular file", "Replace it.")
-            layout = find_weights(files, where=shown(place))
-        else:
-            folder, layout, files = _lone_file(place)
-        weight_map = None
-        names: tuple[str, ...] = layout.files
-        if layout.index is not None:
-            weight_map = _read_index(folder, layout.index, files)
-            names = tuple(sorted(set(weight_map.values())))
-        headers: dict[str, Header] = {}
-        stamps: dict[str, Stamp] = {}
-        for name in names:
-            headers[name], stamps[name] = _read_header(folder, name, ledger)
-            files[name] = FileInfo(name, stamps[name].size)
-        return LocalCheckpoint(str(path), folder, files, headers, stamps, weight_map, ledger)
+        files = list_files(place)
+    for name in _STANDARD:
+        # Not in the listing although it is there: a folder, a pipe, a device or a broken link.
+        if os.path.lexists(place / name) and name not in files:
+            raise UnreadableCheckpoint(shown(place / name), "this is not a regular file", "Replace it.")
+    return assemble(LocalSource(str(path), place, files, ledger))
 
 
-def _lone_file(path: Path) -> tuple[Path, Layout, dict[str, FileInfo]]:
-    """Say what a single file stands for."""
-    folder, name, where = path.parent, path.name, shown(path)
-    if name.endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")):
-        raise UnsafeCheckpoint(
-            where, "this is a pickle, which runs code when loaded", "Convert it to safetensors first."
-        )
-    if name.endswith(".gguf"):
-        raise UnsupportedEncoding(where, "GGUF is not read yet", "Give the safetensors weights.")
-    layout = Layout(name, ()) if name.endswith(".safetensors.index.json") else Layout(None, (name,))
-    files: dict[str, FileInfo] = {}
+def _neighbours(path: Path) -> dict[str, FileInfo]:
+    """List a file that is given by itself and what belongs to it; for an index, everything beside it."""
+    folder, name = path.parent, path.name
+    files = list_files(folder) if name.endswith(".index.json") else {}
     for beside in (*_BESIDE, name):
         if (folder / beside).is_file():
             files[beside] = FileInfo(beside, (folder / beside).stat().st_size)
-    return folder, layout, files
-
-
-def _read_index(folder: Path, name: str, files: dict[str, FileInfo]) -> dict[str, str]:
-    where = shown(folder / name)
-    with opened(folder / name) as (descriptor, stamp):
-        if stamp.size > MAX_INDEX:
-            raise UnreadableCheckpoint(where, f"an index of {stamp.size} bytes is over the limit of {MAX_INDEX}")
-        data = _read(descriptor, 0, stamp.size)
-    weight_map = parse_index(data, None, where=where)
-    for shard in dict.fromkeys(weight_map.values()):
-        if shard not in files and not os.path.lexists(folder / shard):
-            raise UnreadableCheckpoint(where, f"the shard '{shown(shard, 120)}' is missing", "Get the missing file.")
-    return weight_map
-
-
-def _read_header(folder: Path, name: str, ledger: Ledger) -> tuple[Header, Stamp]:
-    path = folder / name
-    where = shown(path)
-    with opened(path) as (descriptor, stamp):
-        prefix = _read(descriptor, 0, _PREFIX)
-        size = header_size(prefix, stamp.size, where=where)
-        ledger.claim(size)
-        data = _read(descriptor, 0, size)
-    if len(data) != size:
-        raise UnreadableCheckpoint(where, "the file changed while it was read", "Run again when it is complete.")
-    ledger.spend(size, 0)
-    return parse_header(data, stamp.size, file=name, where=where), stamp
+    return files
 
 
 def _read(descriptor: int, start: int, size: int) -> bytes:

@@ -84,6 +84,16 @@ class Remembered:
         """``config.json``, or an empty mapping."""
         return self._checkpoint.config
 
+    @property
+    def metadata(self) -> Mapping[str, object]:
+        """What the weight files say about themselves."""
+        return self._checkpoint.metadata
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was assumed or left aside."""
+        return self._checkpoint.notes
+
     def text(self, name: str, limit: int = 1 << 20) -> str | None:
         """Return a small text file of the model."""
         return self._checkpoint.text(name, limit)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Checkpoint", "Cost", "FileInfo", "Selection", "TensorInfo"]
+__all__ = ["Checkpoint", "Cost", "Encoding", "FileInfo", "Selection", "TensorInfo"]
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float32]
@@ -35,16 +35,36 @@ class FileInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Encoding:
+    """How the numbers of a quantised tensor are packed.
+
+    Attributes:
+        name: Name of the scheme, such as ``Q4_K``, ``NF4`` or ``GPTQ``.
+        bits: Bits of a level, without what scales take.
+        shared: ``(rows, columns)`` of the matrix that share a scale, ``-1`` for all of them. ``(1, 32)``: runs of 32
+            along a row. Inside such a block the order of the numbers must not matter to the quantiser; 0 where it does
+            (GPTQ rounds one column after the other).
+        axis: 0 when rows of the matrix lie together in the file, 1 when columns do: what a reader of a few units pays.
+    """
+
+    name: str
+    bits: float
+    shared: tuple[int, int] = (1, -1)
+    axis: Literal[0, 1] = 0
+
+
+@dataclass(frozen=True, slots=True)
 class TensorInfo:
     """A tensor of a checkpoint, known from headers alone.
 
     Attributes:
         name: Name in the checkpoint.
         shape: Dimensions; empty for a scalar.
-        dtype: The name safetensors gives the stored type, such as ``BF16``.
-        file: Name of the file that holds it.
+        dtype: The name safetensors gives the stored type, such as ``BF16``; ``F32`` for what is computed when read.
+        file: Name of the file that holds it, or most of it.
         offset: Position of the first data byte in that file.
-        nbytes: Number of data bytes.
+        nbytes: Number of data bytes, those of scales included.
+        encoding: How it is quantised; None when every element is stored as a number of its own.
     """
 
     name: str
@@ -53,6 +73,7 @@ class TensorInfo:
     file: str
     offset: int
     nbytes: int
+    encoding: Encoding | None = None
 
     @property
     def size(self) -> int:
@@ -156,7 +177,15 @@ class Checkpoint(Protocol):
 
     @property
     def config(self) -> Mapping[str, object]:
-        """``config.json``, or an empty mapping."""
+        """``config.json``, or what the weight files say in its place, or an empty mapping."""
+
+    @property
+    def metadata(self) -> Mapping[str, object]:
+        """What the weight files say about themselves: claims, nothing more."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Plain sentences about what was assumed or left aside when it was opened."""
 
     def text(self, name: str, limit: int = 1 << 20) -> str | None:
         """Return a small text file of the model, at most ``limit`` bytes of it, or None when there is none."""

@@ -16,8 +16,9 @@ from safetensors.torch import save_file
 
 from lineage_plugin.checkpoint import Selection, open_checkpoint
 from lineage_plugin.checkpoint import transport as transport_module
-from lineage_plugin.checkpoint.hub import HubCheckpoint, open_hub
+from lineage_plugin.checkpoint.hub import open_hub
 from lineage_plugin.checkpoint.local import open_local
+from lineage_plugin.checkpoint.stored import StoredCheckpoint
 from lineage_plugin.checkpoint.transport import Patience
 from lineage_plugin.errors import (
     BudgetExceeded,
@@ -57,7 +58,7 @@ def wide(folder: Path) -> torch.Tensor:
     return tensor
 
 
-def opened(hub: LocalHub, revision: str | None = None, **more: object) -> HubCheckpoint:
+def opened(hub: LocalHub, revision: str | None = None, **more: object) -> StoredCheckpoint:
     settings: dict[str, object] = {"endpoint": hub.endpoint, "patience": QUICK, **more}
     return open_hub(ID, revision, **settings)  # type: ignore[arg-type]
 
@@ -66,7 +67,7 @@ def rows(*numbers: int) -> Selection:
     return Selection("w", rows=np.array(numbers))
 
 
-def check(checkpoint: HubCheckpoint, tensor: torch.Tensor, *numbers: int) -> None:
+def check(checkpoint: StoredCheckpoint, tensor: torch.Tensor, *numbers: int) -> None:
     (found,) = checkpoint.read([rows(*numbers)])
     np.testing.assert_array_equal(found, tensor.numpy()[list(numbers)])
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lineage_plugin.checkpoint import open_checkpoint
-from lineage_plugin.checkpoint.local import LocalCheckpoint
+from lineage_plugin.checkpoint.stored import StoredCheckpoint
 from lineage_plugin.checkpoint.open import parse_model_id
 from lineage_plugin.errors import LineageError, UsageError
 from lineage_plugin.options import Options
@@ -100,7 +100,7 @@ def test_what_exists_is_opened_here_even_if_it_looks_like_an_id(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     for ref in ("owner/name", "./owner/name", str(tmp_path / "owner/name"), "~/owner/name"):
-        assert isinstance(open_checkpoint(ref, options=OFFLINE), LocalCheckpoint)
+        assert isinstance(open_checkpoint(ref, options=OFFLINE), StoredCheckpoint)
     assert list(open_checkpoint("owner/name@v1", options=OFFLINE).tensors) == ["v"]
 
 
