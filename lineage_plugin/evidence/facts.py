@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineage_plugin.anatomy.types import Anatomy, UnitGroup
-from lineage_plugin.checkpoint.types import Checkpoint
+from lineage_plugin.checkpoint.types import Checkpoint, TensorInfo
 from lineage_plugin.evidence.evalue import log10_e_value
 from lineage_plugin.evidence.grid import grid
 from lineage_plugin.evidence.lowrank import LowRank, low_rank, rounding_error
@@ -190,10 +190,16 @@ def _dtype(checkpoint: Checkpoint, tensor: str) -> str:
 
 
 def _narrow(models: Models) -> str | None:
-    suspect, base = (
-        {info.dtype for info in model.tensors.values()} & _NARROW for model in (models.suspect, models.base)
-    )
-    return ", ".join(sorted(suspect)) if suspect and not base else None
+    """Return how the suspect's weights are packed into fewer bits, where the base's are not packed in that way."""
+    suspect, base = ({_packing(info) for info in model.tensors.values()} for model in (models.suspect, models.base))
+    found = sorted(name for name in suspect - base if name)
+    return ", ".join(found) or None
+
+
+def _packing(info: TensorInfo) -> str | None:
+    if info.encoding is not None:
+        return info.encoding.name
+    return info.dtype if info.dtype in _NARROW else None
 
 
 def _mean(values: Sequence[float]) -> float:

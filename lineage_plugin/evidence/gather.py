@@ -18,6 +18,7 @@ from lineage_plugin.evidence.pairing import match_groups
 from lineage_plugin.evidence.plan import plan_rounds
 from lineage_plugin.evidence.sample import read_probes
 from lineage_plugin.evidence.tally import Tally
+from lineage_plugin.evidence.window import narrow
 from lineage_plugin.options import Options, Progress
 
 __all__ = ["gather"]
@@ -49,6 +50,7 @@ def gather(
     """
     if not models.local:
         models = replace(models, suspect=Remembered(models.suspect), base=Remembered(models.base))
+        models = models if options.exhaustive else narrow(models)
     # Many small products and decompositions: BLAS threads only wait for each other, the longer the busier the machine.
     with threadpool_limits(limits=1):
         found, tally = _in_stored_order(models, options, decided, progress)

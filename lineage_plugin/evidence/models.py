@@ -8,6 +8,7 @@ from lineage_plugin.anatomy import Anatomy, analyse
 from lineage_plugin.anatomy.analyse import parts_of
 from lineage_plugin.anatomy.compare import structure_mismatch
 from lineage_plugin.checkpoint.types import Checkpoint
+from lineage_plugin.evidence.rounding import exchangeable
 
 __all__ = ["Models", "models_of"]
 
@@ -80,7 +81,7 @@ def models_of(suspect: Checkpoint, base: Checkpoint) -> Models:
                     )
                     if _agreement(*pair) > rank:
                         best, rank = pair, _agreement(*pair)
-    return Models(suspect, base, *best)
+    return Models(suspect, base, *exchangeable((suspect.tensors, best[0]), (base.tensors, best[1])))
 
 
 def _agreement(mine: Anatomy, others: Anatomy) -> tuple[bool, bool, bool, bool]:

@@ -19,7 +19,7 @@ from lineage_plugin.checkpoint.types import Checkpoint, TensorInfo
 from lineage_plugin.evidence.pairing import GroupPair
 from lineage_plugin.evidence.sample import Probe, draw_units, entropy
 
-__all__ = ["FirstDraw", "Round", "first_draw", "plan_rounds", "weight"]
+__all__ = ["WINDOW", "FirstDraw", "Round", "first_draw", "is_scattered", "plan_rounds", "weight"]
 
 IntArray = NDArray[np.int64]
 
@@ -44,6 +44,8 @@ LOCAL_COLUMN_BYTES = 64 * MIB
 LOCAL_EXPERTS = 8
 RUN = 16
 """Neighbouring units in a run, locally."""
+WINDOW = (0, 64)
+"""Inputs that are read over the Hub of a matrix whose rows lie scattered in the file."""
 EXHAUSTIVE_UNITS = 1024
 """Units of a group read at once when all are read."""
 
@@ -228,12 +230,12 @@ def _sweep(
 
 
 def _readable(suspect: Checkpoint, base: Checkpoint, pair: GroupPair, columns: int) -> _Readable | None:
-    """Leave out the vectors that are columns of a matrix of more than ``columns`` bytes."""
+    """Leave out the vectors that lie scattered through a matrix of more than ``columns`` bytes."""
     roles, costs = [], []
     mine = pair.suspect.by_role
     for a, b in ((mine[vectors.role], vectors) for vectors in pair.base.vectors if vectors.role in pair.roles):
         infos = (suspect.tensors[a.tensor], base.tensors[b.tensor])
-        if b.axis == 0 and a.axis == 0:
+        if not any(is_scattered(v, t) for v, t in zip((a, b), infos, strict=True)):
             roles.append(b.role)
             costs.append(max(_row_bytes(v, t) for v, t in zip((a, b), infos, strict=True)))
         elif max(t.nbytes for t in infos) <= columns:
@@ -242,6 +244,17 @@ def _readable(suspect: Checkpoint, base: Checkpoint, pair: GroupPair, columns: i
     if not roles:
         return None
     return _Readable(pair, tuple(roles), max(max(costs), 1))
+
+
+def is_scattered(vectors: Vectors, info: TensorInfo) -> bool:
+    """Say whether the elements of a unit's vectors lie apart in the file, so that the whole matrix is transferred.
+
+    Args:
+        vectors: Where the vectors are.
+        info: Their tensor.
+    """
+    along = info.encoding.axis if info.encoding is not None else 0
+    return vectors.axis != along and vectors.span != WINDOW
 
 
 def _row_bytes(vectors: Vectors, info: TensorInfo) -> int:

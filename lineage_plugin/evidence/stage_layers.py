@@ -22,7 +22,7 @@ from lineage_plugin.evidence.frame import Frame
 from lineage_plugin.evidence.layers import LayerMap, align_layers, swap_scores
 from lineage_plugin.evidence.models import Models
 from lineage_plugin.evidence.pairing import GroupPair, kind, match_groups, pair_groups
-from lineage_plugin.evidence.plan import HUB_COLUMN_BYTES, LOCAL_COLUMN_BYTES, first_draw
+from lineage_plugin.evidence.plan import HUB_COLUMN_BYTES, LOCAL_COLUMN_BYTES, first_draw, is_scattered
 from lineage_plugin.evidence.sample import Probe, Sample, entropy, read_units
 from lineage_plugin.evidence.tally import Tally
 from lineage_plugin.options import Options
@@ -164,7 +164,7 @@ def _cheap_roles(models: Models, pair: GroupPair) -> tuple[str, ...]:
         vectors.role
         for checkpoint, group in sides
         for vectors in group.vectors
-        if vectors.axis != 0 and checkpoint.tensors[vectors.tensor].nbytes > most
+        if is_scattered(vectors, info := checkpoint.tensors[vectors.tensor]) and info.nbytes > most
     }
     roles = tuple(role for role in pair.roles if role not in dear)
     if models.local or not _depth_differs(models):

@@ -52,11 +52,20 @@ def summarise(checkpoint: Checkpoint, anatomy: Anatomy | None, *, digests: bool 
     return ModelSummary(
         id=checkpoint.id,
         revision=checkpoint.revision,
-        format=checkpoint.format,
+        format=_format(checkpoint),
         parameters=sum(info.size for info in checkpoint.tensors.values()),
         architecture=named if isinstance(named, str) else family,
         sha256=checkpoint.digests(compute=digests),
     )
+
+
+def _format(checkpoint: Checkpoint) -> str:
+    """Return the format, and how most of the weights in it are quantised, such as ``gguf, Q4_K``."""
+    sizes: dict[str, int] = {}
+    for info in checkpoint.tensors.values():
+        if info.encoding is not None:
+            sizes[info.encoding.name] = sizes.get(info.encoding.name, 0) + info.size
+    return ", ".join([checkpoint.format, *sorted(sizes, key=lambda name: -sizes[name])[:3]])
 
 
 def identical(base: ModelSummary, costs: tuple[Cost, Cost]) -> Comparison:

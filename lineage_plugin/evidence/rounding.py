@@ -1,0 +1,101 @@
+"""What two quantised models leave exchangeable.
+
+A coin is fair because relabelling the units of *one* model leaves the joint law of both unchanged. Where one of the two
+is stored as it was trained, that model is the one relabelled, and nothing needs to be known of how the other was
+rounded. Where both are quantised, relabelling and rounding must commute: exchanging two units before quantisation has
+to give the same as exchanging them after it. It does inside a block of numbers that share a scale, because the scale
+is a function of the set of numbers (largest magnitude, least squares), and in rows that have their scales for
+themselves. Hence, for matrices that are quantised in both models,
+
+* units are exchangeable only with those whose vectors lie in the same blocks;
+* vectors are left out where the quantiser treats the units one after the other (GPTQ: Frantar et al.,
+  arXiv:2210.17323, corrects each column by the errors of those before it);
+* signs are not tossed: levels need not be symmetric (NF4, zero points), so that rounding and negation do not commute;
+* channels of the residual stream are left alone where token embeddings are quantised: blocks run along the channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from math import gcd
+
+import numpy as np
+
+from lineage_plugin.anatomy.types import Anatomy, UnitGroup, Vectors
+from lineage_plugin.checkpoint.types import TensorInfo
+
+__all__ = ["exchangeable"]
+
+_Place = tuple[str, str]
+"""Kind of group and role."""
+
+NOTE = "Both models are quantised, so only units that share their scales were exchanged, and no signs were tossed."
+
+
+def exchangeable(
+    suspect: tuple[Mapping[str, TensorInfo], Anatomy], base: tuple[Mapping[str, TensorInfo], Anatomy]
+) -> tuple[Anatomy, Anatomy]:
+    """Restrict two anatomies to what rounding leaves exchangeable.
+
+    Layers are restricted alike, the strictest one for all, so that they can still be compared with each other.
+
+    Args:
+        suspect: Tensors and anatomy of the suspect.
+        base: The same of the base.
+
+    Returns:
+        Both anatomies; unchanged unless matrices of one role are quantised in both models.
+    """
+    mine, others = (_blocks(tensors, anatomy) for tensors, anatomy in (suspect, base))
+    blocks = {place: _common((mine[place], others[place])) for place in mine.keys() & others.keys()}
+    channels = not (_has_quantised_tokens(*suspect) and _has_quantised_tokens(*base))
+    if not blocks and channels:
+        return suspect[1], base[1]
+    return _restricted(suspect[1], blocks, channels), _restricted(base[1], blocks, channels)
+
+
+def _blocks(tensors: Mapping[str, TensorInfo], anatomy: Anatomy) -> dict[_Place, int]:
+    """Return how many units share a scale, for each kind of group and role that is quantised in some layer."""
+    found: dict[_Place, set[int]] = {}
+    for group in anatomy.groups:
+        for vectors in group.vectors:
+            encoding = tensors[vectors.tensor].encoding
+            if encoding is not None:
+                found.setdefault((group.name, vectors.role), set()).add(encoding.shared[vectors.axis])
+    return {place: _common(sizes) for place, sizes in found.items()}
+
+
+def _common(sizes: Iterable[int]) -> int:
+    """Return the size of blocks that lie inside blocks of all the sizes; -1 stands for all units, 0 for none."""
+    known = set(sizes)
+    if 0 in known:
+        return 0
+    return gcd(*(known - {-1})) or -1
+
+
+def _has_quantised_tokens(tensors: Mapping[str, TensorInfo], anatomy: Anatomy) -> bool:
+    info = tensors.get(anatomy.stream.embedding) if anatomy.stream is not None else None
+    return info is not None and info.encoding is not None
+
+
+def _restricted(anatomy: Anatomy, blocks: Mapping[_Place, int], channels: bool) -> Anatomy:
+    groups = tuple(found for group in anatomy.groups if (found := _restrict(group, blocks)) is not None)
+    stream = anatomy.stream if channels or anatomy.stream is None else replace(anatomy.stream, swap=False)
+    return replace(anatomy, groups=groups, stream=stream, limits=(*anatomy.limits, NOTE))
+
+
+def _restrict(group: UnitGroup, blocks: Mapping[_Place, int]) -> UnitGroup | None:
+    kept: list[Vectors] = []
+    labels = [group.block]
+    for vectors in group.vectors:
+        size = blocks.get((group.name, vectors.role))
+        if size == 0:
+            continue
+        kept.append(vectors if size is None else replace(vectors, odd=False))
+        if size is not None and size > 1:
+            labels.extend((vectors.index // size).T)
+    if not kept:
+        return None
+    _, block = np.unique(np.stack(labels, axis=1), axis=0, return_inverse=True)
+    return replace(group, vectors=tuple(kept), block=block.reshape(-1).astype(np.int64))
