@@ -14,8 +14,9 @@ from functools import partial
 from pathlib import Path
 
 from lineage_plugin.anatomy import Anatomy
-from lineage_plugin.card import BaseClaim, Declaration, base_not_found, read_card
+from lineage_plugin.card import BaseClaim, Declaration, base_not_found, claims_of_weights, read_card
 from lineage_plugin.checkpoint import Checkpoint, Cost, open_checkpoint
+from lineage_plugin.checkpoint.formats import is_weight_file
 from lineage_plugin.errors import BudgetExceeded, HubDenied, HubNotFound, InputError, UsageError
 from lineage_plugin.evidence.gather import gather
 from lineage_plugin.evidence.models import Models, models_of
@@ -74,9 +75,12 @@ def check(
         return _without_weights(model, card, error, options)
     text = _read_card_file(card) if card is not None else suspect.text("README.md", CARD_LIMIT)
     declaration, card_findings = read_card(
-        text, file=card or "README.md", adapter_config=suspect.text("adapter_config.json")
+        text,
+        file=card or "README.md",
+        adapter_config=suspect.text("adapter_config.json"),
+        stated=claims_of_weights(suspect.metadata, suspect.weight_files[0]),
     )
-    findings = list(card_findings)
+    findings = [*card_findings, *_read_with_care(suspect)]
     subject = _Subject(suspect, options, progress)
     comparisons: list[Comparison] = []
     opened: list[Checkpoint] = []
@@ -205,9 +209,8 @@ class _Subject:
         # Digests of local files cost reading them whole, so they are taken only where the sample leaves no difference.
         if evidence.equal and _same_digests(suspect, base, compute=True):
             return identical(summarise(base, models.base_anatomy), self._costs(base))
-        ignored = _ignored_files(suspect)
-        if ignored:
-            evidence = replace(evidence, limits=(*evidence.limits, ignored))
+        said = [*suspect.notes, *_ignored_files(suspect), *(f"Of the base: {note}" for note in base.notes)]
+        evidence = replace(evidence, limits=(*evidence.limits, *said))
         found = compared(evidence, options.bar, summarise(base, models.base_anatomy), self._costs(base))
         return replace(found, part=models.suspect_anatomy.part, changes=(*found.changes, *_vocabularies(models)))
 
@@ -228,15 +231,23 @@ def _vocabularies(models: Models) -> tuple[str, ...]:
     return (f"a vocabulary of {rows[0]:,} rows against the base's {rows[1]:,}",)
 
 
-def _ignored_files(suspect: Checkpoint) -> str:
-    """Return a sentence about weight files of the suspect that no index or usual name makes part of the model."""
-    names = [n for n in suspect.files if n.endswith(".safetensors") and n not in suspect.weight_files]
+def _read_with_care(suspect: Checkpoint) -> list[Finding]:
+    """Warn of weights that this tool reads without running anything, and others do not."""
+    if suspect.format != "pytorch":
+        return []
+    message = f"the weights are a pickle ({one_line(suspect.weight_files[0], 80)}), read without running what is in it"
+    help_ = "Convert them to safetensors: whoever loads a pickle in the usual way runs its code."
+    return [finding("LIN301", message, file=suspect.weight_files[0], help=help_, level="warning")]
+
+
+def _ignored_files(suspect: Checkpoint) -> list[str]:
+    """Say which weight files of the suspect no index or usual name makes part of the model."""
+    names = sorted(name for name in suspect.files if is_weight_file(name) and name not in suspect.weight_files)
     if not names:
-        return ""
-    shown = ", ".join(one_line(name, 60) for name in sorted(names)[:3])
-    return f"{len(names)} other weight files of the suspect were not looked at: {shown}" + (
-        ", ..." if names[3:] else "."
-    )
+        return []
+    shown = ", ".join(one_line(name, 60) for name in names[:3])
+    more = ", ..." if names[3:] else ""
+    return [f"{len(names)} other weight file{'s' * (len(names) > 1)} of the suspect not looked at: {shown}{more}"]
 
 
 def _same_digests(suspect: Checkpoint, base: Checkpoint, *, compute: bool) -> bool:

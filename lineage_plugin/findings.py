@@ -85,6 +85,7 @@ CODES: dict[str, Rule] = {
         Rule("LIN201", "no base declared", "warning"),
         Rule("LIN202", "declared base not found or not accessible", "error"),
         Rule("LIN203", "unknown relation value", "warning"),
+        Rule("LIN204", "another file names another base", "warning"),
         Rule("LIN205", "base not pinned to a revision", "note"),
         Rule("LIN207", "malformed front matter", "error"),
         Rule("LIN301", "pickle checkpoint", "error"),

@@ -13,6 +13,7 @@ The card is read in three steps, each an immutable value: ``front_matter`` (YAML
 written by strangers: none of it raises for bad content, follows a link or touches the network.
 """
 
+from lineage_plugin.card.claims import claims_of_weights
 from lineage_plugin.card.declaration import RELATIONS, BaseClaim, Declaration, declare
 from lineage_plugin.card.front_matter import FrontMatter, read_front_matter
 from lineage_plugin.card.located import Entry, Located, Problem
@@ -33,6 +34,7 @@ __all__ = [
     "Rejection",
     "apply_rules",
     "base_not_found",
+    "claims_of_weights",
     "declare",
     "parse_reference",
     "parse_revision",

@@ -72,6 +72,7 @@ class Declaration:
         file: The file that declares the bases, or None when there are no bases.
         line: Line of ``base_model`` in that file, or None.
         adapter: The base named by adapter_config.json, or None.
+        stated: Bases named by the weight files themselves.
         is_adapter: Whether there is an adapter_config.json.
         problems: Values that could not be used, and why.
     """
@@ -85,6 +86,7 @@ class Declaration:
     file: str | None = None
     line: int | None = None
     adapter: BaseClaim | None = None
+    stated: tuple[BaseClaim, ...] = ()
     is_adapter: bool = False
     problems: tuple[Problem, ...] = field(default=())
 

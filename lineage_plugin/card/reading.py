@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from lineage_plugin.card.declaration import Declaration, declare
+from dataclasses import replace
+
+from lineage_plugin.card.declaration import BaseClaim, Declaration, declare
 from lineage_plugin.card.front_matter import FrontMatter, read_front_matter
 from lineage_plugin.card.rules import Card, apply_rules
 from lineage_plugin.findings import Finding
@@ -16,6 +18,7 @@ def read_card(
     file: str = "README.md",
     adapter_config: str | bytes | None = None,
     adapter_file: str = "adapter_config.json",
+    stated: tuple[BaseClaim, ...] = (),
 ) -> tuple[Declaration, tuple[Finding, ...]]:
     """Read what a model declares about its origin, and check how it says so.
 
@@ -24,12 +27,14 @@ def read_card(
         file: Name of the card, as the findings shall call it.
         adapter_config: Content of adapter_config.json, or None when the model has none.
         adapter_file: Its name, as the findings shall call it.
+        stated: Bases that the weight files name, see :func:`lineage_plugin.card.claims.claims_of_weights`.
 
     Returns:
         The declaration and the findings of every card rule, those of the card first, by line. No content raises.
     """
     front_matter = FrontMatter() if text is None else read_front_matter(text)
     declaration = declare(front_matter, file=file, adapter_config=adapter_config, adapter_file=adapter_file)
+    declaration = replace(declaration, stated=stated)
     card = Card(
         file=file,
         present=text is not None,

@@ -17,7 +17,7 @@ from lineage_plugin.checkpoint.strictjson import load_object
 from lineage_plugin.checkpoint.types import TensorInfo
 from lineage_plugin.errors import UnreadableCheckpoint
 
-__all__ = ["MAX_INDEX", "Layout", "find_weights", "join_headers", "parse_index"]
+__all__ = ["MAX_INDEX", "NOT_WEIGHTS", "Layout", "find_weights", "join_headers", "parse_index"]
 
 MAX_INDEX = 64 << 20
 """Largest shard index in bytes; that of a model of 90,000 tensors has 8 MB."""
@@ -29,7 +29,7 @@ _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _ADAPTER = "adapter_model.safetensors"
 _SHARD = re.compile(r"^(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.safetensors\Z", re.ASCII)
-_NOT_WEIGHTS = re.compile(r"^(training_args|optimizer|scheduler|scaler|rng_state.*)\.(bin|pt|pth|pkl|safetensors)\Z")
+NOT_WEIGHTS = re.compile(r"^(training_args|optimizer|scheduler|scaler|rng_state.*)\.(bin|pt|pth|pkl|safetensors)\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def find_weights(names: Collection[str], *, where: str) -> Layout | None:
         UnreadableCheckpoint: When it is not certain which ones count.
     """
     root = sorted(name for name in names if "/" not in name)
-    found = [n for n in root if n.endswith(".safetensors") and not _NOT_WEIGHTS.match(n)]
+    found = [n for n in root if n.endswith(".safetensors") and not NOT_WEIGHTS.match(n)]
     if _SINGLE in found:
         return Layout(None, (_SINGLE,))
     indices = [n for n in root if n.endswith(".safetensors.index.json")]

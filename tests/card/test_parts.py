@@ -18,6 +18,7 @@ from lineage_plugin.card import (
     Reference,
     Rejection,
     base_not_found,
+    claims_of_weights,
     parse_reference,
     parse_revision,
     read_card,
@@ -58,7 +59,34 @@ def test_card_comes_before_the_adapter() -> None:
     assert [claim.id for claim in declaration.bases] == ["a/b"]
     assert declaration.adapter == BaseClaim("o/n", None, "adapter_config.json", 3, None)
     assert declaration.effective_relation == "adapter"
-    assert findings == ()
+    (found,) = findings
+    assert (found.code, found.level, found.file, found.line) == ("LIN204", "warning", "adapter_config.json", 3)
+    assert "o/n" in found.message and "a/b" in found.message
+
+
+def test_a_claim_of_the_weights_is_a_note_at_the_line_of_the_card() -> None:
+    metadata: dict[str, object] = {
+        "general.base_model.count": 3,
+        "general.base_model.0.repo_url": "https://huggingface.co/O/N",
+        "general.base_model.1.repo_url": "https://elsewhere.example/a/b",
+        "general.base_model.2.repo_url": 7,
+        "general.base_model.3.repo_url": "https://huggingface.co/not/counted",
+    }
+    stated = claims_of_weights(metadata, "m.gguf")
+    assert stated == (BaseClaim("O/N", None, "m.gguf", None),)
+    card = "---\nlicense: mit\nbase_model: a/b@v1\n---\n"
+    _, (found,) = read_card(card, stated=stated)
+    assert (found.code, found.level, found.file, found.line) == ("LIN204", "note", "README.md", 3)
+    assert "m.gguf" in found.message
+    # Ids are compared as the Hub does, without regard to case; and a silent card contradicts nothing.
+    assert read_card(card.replace("a/b", "o/n"), stated=stated)[1] == ()
+    assert [f.code for f in read_card("---\nlicense: mit\n---\n", stated=stated)[1]] == ["LIN201"]
+
+
+@pytest.mark.parametrize("count", [True, -1, 0, None, "1", 1.0])
+def test_a_count_that_is_no_count_claims_nothing(count: object) -> None:
+    metadata = {"general.base_model.count": count, "general.base_model.0.repo_url": "https://huggingface.co/o/n"}
+    assert claims_of_weights(metadata, "m.gguf") == ()
 
 
 def test_adapter_pins_the_base_that_both_name() -> None:
@@ -213,7 +241,7 @@ def test_base_not_found_points_at_the_claim() -> None:
 
 def test_every_rule_is_documented() -> None:
     registered = rules()
-    assert list(registered) == ["LIN201", "LIN203", "LIN205", "LIN207"]
+    assert list(registered) == ["LIN201", "LIN203", "LIN204", "LIN205", "LIN207"]
     for code, function in registered.items():
         assert code in CODES
         text = function.__doc__ or ""

@@ -12,13 +12,13 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cache
 
-from lineage_plugin.checkpoint.layout import Layout
+from lineage_plugin.checkpoint.layout import NOT_WEIGHTS, Layout
 from lineage_plugin.checkpoint.names import shown
 from lineage_plugin.checkpoint.source import Source
 from lineage_plugin.checkpoint.stored import Opened
 from lineage_plugin.errors import UnreadableCheckpoint
 
-__all__ = ["Format", "Row", "choose", "formats"]
+__all__ = ["Format", "Row", "choose", "formats", "is_weight_file"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,12 @@ def formats() -> tuple[Format, ...]:
         if not module.name.startswith("_"):
             found.append(importlib.import_module(f"{__name__}.{module.name}").FORMAT)
     return tuple(sorted(found, key=lambda format: (format.rank, format.name)))
+
+
+def is_weight_file(name: str) -> bool:
+    """Return whether a file looks like weights of some known format, by its name; training state does not."""
+    bare = name.lower().rpartition("/")[2]
+    return bare.endswith(tuple(s for format in formats() for s in format.suffixes)) and not NOT_WEIGHTS.match(bare)
 
 
 def choose(names: Collection[str], *, where: str, only: str | None = None) -> tuple[Format, Layout]:
