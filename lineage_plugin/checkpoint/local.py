@@ -25,6 +25,8 @@ from lineage_plugin.errors import UnreadableCheckpoint
 __all__ = ["LocalSource", "open_local"]
 
 _HASH_CHUNK = 1 << 20
+_HELD = 64 << 20
+"""Bytes of mapped files that are read before their pages are handed back."""
 _STANDARD = ("model.safetensors", "model.safetensors.index.json")
 _BESIDE = (
     *("config.json", "README.md", "adapter_config.json", "tokenizer_config.json", "quantize_config.json"),
@@ -55,7 +57,8 @@ class LocalSource:
         self._folder = folder
         self._stamps: dict[str, Stamp] = {}
         self._beginnings: dict[str, int] = {}
-        self._maps: dict[str, NDArray[np.uint8]] = {}
+        self._maps: dict[str, mmap.mmap] = {}
+        self._touched = 0
         self._digests: dict[str, str] = {}
         self._lock = threading.Lock()
 
@@ -90,13 +93,15 @@ class LocalSource:
         """Return the selected elements as they are stored; see :class:`Source`."""
         sizes = [part.shape[0] * part.shape[1] * kind.itemsize for part, kind in zip(parts, kinds, strict=True)]
         self.ledger.claim(sum(sizes))
+        self._let_go(sum(sizes))
         found: list[NDArray[np.generic]] = []
         for part, kind, size in zip(parts, kinds, sizes, strict=True):
             if size == 0:
                 found.append(np.empty(part.shape, kind))
                 continue
             info = part.info
-            stored = self._map(info.file)[info.offset : info.offset + info.nbytes].view(kind)
+            mapped = np.frombuffer(self._map(info.file), np.uint8)
+            stored = mapped[info.offset : info.offset + info.nbytes].view(kind)
             found.append(gather(stored.reshape(part.height, part.width), part))
             self.ledger.spend(size, size)
         return found
@@ -136,14 +141,24 @@ class LocalSource:
                 self.ledger.hashed(len(chunk))
         return digest.hexdigest()
 
-    def _map(self, name: str) -> NDArray[np.uint8]:
+    def _map(self, name: str) -> mmap.mmap:
         """Map a weight file, once. It must be the file whose header was read."""
         with self._lock:
             if name not in self._maps:
                 with opened(self._folder / name, expect=self._stamps.get(name)) as (descriptor, _):
                     mapped = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
-                self._maps[name] = np.frombuffer(mapped, np.uint8)
+                self._maps[name] = mapped
             return self._maps[name]
+
+    def _let_go(self, wanted: int) -> None:
+        """Hand pages that were read back to the system now and then; it brings them again if they are looked at."""
+        with self._lock:
+            self._touched += wanted
+            if self._touched > _HELD:
+                self._touched = wanted
+                for mapped in self._maps.values():
+                    if hasattr(mmap, "MADV_DONTNEED"):
+                        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def open_local(path: str | Path, *, budget: int | None = None) -> StoredCheckpoint:
