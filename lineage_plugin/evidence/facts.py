@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lineage_plugin.anatomy.types import Anatomy, UnitGroup
 from lineage_plugin.checkpoint.types import Checkpoint, TensorInfo
 from lineage_plugin.evidence.evalue import log10_e_value
-from lineage_plugin.evidence.grid import grid
+from lineage_plugin.evidence.grid import grid, significant_bits
 from lineage_plugin.evidence.lowrank import LowRank, low_rank, rounding_error
 from lineage_plugin.evidence.models import Models
 from lineage_plugin.evidence.pair import LayerCoins, PairEvidence
@@ -132,6 +132,7 @@ def facts_of(models: Models, found: PairEvidence, silent: Collection[str], rows:
         narrow_dtype=_narrow(models),
         low_rank=None if found.relabelled else _low_rank(models, rows),
         change=None if found.relabelled else _change(rows),
+        rounded=not found.relabelled and bool(rows) and all(_only_rounded(models, row) for row in rows),
         zeros=_mean([sparsity(row.suspect) for row in rows]),
         base_zeros=_mean([sparsity(row.base) for row in rows]),
         zero_pattern=_pattern(rows),
@@ -160,6 +161,24 @@ def _change(rows: Sequence[StoredRows]) -> float | None:
     moved = sum(float(np.square(row.suspect - row.base, dtype=np.float64).sum()) for row in rows)
     total = sum(float(np.square(row.base, dtype=np.float64).sum()) for row in rows)
     return float(np.sqrt(moved / total)) if total > 0 and np.isfinite(moved) and np.isfinite(total) else None
+
+
+def _only_rounded(models: Models, row: StoredRows) -> bool:
+    """Say whether all differences are what conversion from one storage type to another makes: half a step."""
+    steps = (
+        _step(row.suspect, _dtype(models.suspect, row.suspect_tensor)),
+        _step(row.base, _dtype(models.base, row.base_tensor)),
+    )
+    return bool((np.abs(row.suspect - row.base) <= 0.5 * np.maximum(*steps)).all())
+
+
+def _step(rows: FloatArray, dtype: str) -> FloatArray:
+    """Return the distance between neighbouring values of the narrowest usual type that holds the stored values."""
+    used = significant_bits(rows)
+    bits = next(size for size in (8, 11, 24) if used <= size)
+    step: FloatArray = np.ldexp(np.float32(1.0), np.frexp(rows)[1] - bits)
+    # Half precision has no finer steps than its subnormal ones.
+    return np.maximum(step, np.float32(2.0**-24)) if bits == 11 or dtype == "F16" else step
 
 
 def _pattern(rows: Sequence[StoredRows]) -> tuple[int, int] | None:

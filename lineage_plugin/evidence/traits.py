@@ -66,6 +66,7 @@ class Facts:
         narrow_dtype: A storage type narrower than 16 bits that the suspect has and the base has not.
         low_rank: The rank of the differences, when low.
         change: Root mean square of the differences, relative to the weights; None when not known.
+        rounded: Whether all differences are those of conversion to another storage type.
         zeros: Share of exact zeros in the suspect's matrices.
         base_zeros: The same for the base.
         zero_pattern: ``(n, of)`` when at most ``n`` of each ``of`` neighbours are not zero.
@@ -87,6 +88,7 @@ class Facts:
     narrow_dtype: str | None = None
     low_rank: LowRank | None = None
     change: float | None = None
+    rounded: bool = False
     zeros: float = 0.0
     base_zeros: float = 0.0
     zero_pattern: tuple[int, int] | None = None
@@ -157,6 +159,8 @@ def kind_of(facts: Facts) -> tuple[str | None, str]:
         found.append(("adapter", _adapter(facts.low_rank)))
     if not found and facts.change == 0.0:
         return None, "no value that was read differs from the base's"
+    if not found and facts.rounded:
+        return None, "the values differ from the base's by no more than conversion to another storage type does"
     if not found:
         return (
             "finetune",

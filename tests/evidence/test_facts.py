@@ -21,7 +21,7 @@ from lineage_plugin.evidence.models import Models, models_of
 from lineage_plugin.evidence.pair import LayerCoins, PairEvidence
 from lineage_plugin.evidence.pairing import match_groups
 from lineage_plugin.evidence.sample import Probe, read_probes
-from lineage_plugin.evidence.traits import Facts
+from lineage_plugin.evidence.traits import Facts, kind_of
 from lineage_plugin.judge.relation import is_decided
 from lineage_plugin.options import Options
 
@@ -46,6 +46,24 @@ def facts(model: Model, folder: Path) -> Facts:
     answer = found(model, folder).facts
     assert answer is not None
     return answer
+
+
+@pytest.mark.parametrize("stored", [np.float16, ml_dtypes.bfloat16, np.float32])
+def test_a_copy_in_another_type_is_no_kind_of_derivation(stored: type, tmp_path: Path) -> None:
+    for name, scale in (("wide", 1.0), ("narrow", 1.0), ("touched", 1.0 + 2.0**-6)):
+        (tmp_path / name).mkdir()
+        base = read_model(EXAMPLES / "base")
+        kind = np.float32 if name == "wide" else stored
+        # Values of their own in the wide copy, so that conversion has something to round.
+        nudged = {key: (array * np.float32(1.0003)) for key, array in base.tensors.items()}
+        save_file({k: np.asarray(a * scale, kind) for k, a in nudged.items()}, tmp_path / name / "model.safetensors")
+        (tmp_path / name / "config.json").write_text((EXAMPLES / "base" / "config.json").read_text())
+    for name, rounded in (("narrow", True), ("touched", False)):
+        for pair in ((name, "wide"), ("wide", name)):
+            models = models_at(*(tmp_path / one for one in pair))
+            known = gather(models, Options(), partial(is_decided, bar=9.0)).facts
+            assert known is not None and known.rounded is rounded
+            assert (kind_of(known)[0] is None) is rounded
 
 
 def test_of_a_fine_tune(honest: Model, tmp_path: Path) -> None:
