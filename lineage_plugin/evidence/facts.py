@@ -33,7 +33,7 @@ __all__ = [
 
 FloatArray = NDArray[np.float32]
 
-MOST_ROWS = 256
+MOST_ROWS = 128
 """Rows of a matrix that are kept for a look at its values."""
 LOOKED_AT = 8
 """Matrices whose values are looked at for a grid; the search costs most there."""
@@ -46,6 +46,7 @@ KIND_NAMES = {
     "experts": "experts' units",
     "value": "value channels",
     "query-key": "query-key channels",
+    "lora": "rank components",
 }
 _NARROW = frozenset({"F8_E4M3", "F8_E5M2"})
 

@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 from lineage_plugin.anatomy.stream import WRITES
 from lineage_plugin.evidence.coins import sign_statistics, swap_statistics
 from lineage_plugin.evidence.order import is_sorted, order_score
-from lineage_plugin.evidence.repeats import SEARCH_UNITS, repeat_classes, repeated_units, search_units
+from lineage_plugin.evidence.repeats import (
+    SEARCH_UNITS,
+    repeat_classes,
+    repeated_units,
+    search_elements,
+    search_units,
+)
 from lineage_plugin.evidence.sample import Sample
 
 __all__ = ["CoinCount", "Ledger", "Toss"]
@@ -104,7 +110,7 @@ class Ledger:
         searched: dict[_Form, tuple[Sample, IntArray]] = {}
         for sample in fresh:
             chosen, pairs = search_units(sample.pairs, sample.probe.units.shape[0])
-            trimmed = tuple(part[chosen] for part in sample.base)
+            trimmed = tuple(part[np.ix_(chosen, search_elements(part.shape[1]))] for part in sample.base)
             self._first_reads.setdefault(_form(sample), []).append((sample.probe.base.key, trimmed))
             searched[_form(sample)] = (sample, pairs)
         for form, (sample, pairs) in searched.items():

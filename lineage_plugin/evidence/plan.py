@@ -114,8 +114,10 @@ def plan_rounds(
         return
     kept, counts, runs = _first(suspect, base, readable, seed, budget)
     draw = _Draw(dict.fromkeys(counts, 0), counts, runs, seed)
+    # On this machine a round saves no requests, and holds what it reads in memory.
+    layers = 1 if local else HUB_CHUNK_LAYERS
     if _is_cheap(suspect, base):
-        yield from _sweep(kept, draw, 8, may_stop=False)
+        yield from _sweep(kept, draw, layers, may_stop=False)
     else:
         leading = _leading(kept)
         first = [item for item in kept if item.pair.base.name == leading]
@@ -131,7 +133,7 @@ def plan_rounds(
     # More units of every layer, twice as many each time, for pairs that are still undecided.
     done = dict(counts)
     while left := [item for item in kept if item.pair.base.units > done[item.pair.base.name]]:
-        yield from _sweep(left, _Draw(done, done, runs, seed), 8, complete=True)
+        yield from _sweep(left, _Draw(done, done, runs, seed), layers, complete=True)
         done = {name: 2 * count for name, count in done.items()}
 
 

@@ -17,7 +17,16 @@ from numpy.typing import NDArray
 
 from lineage_plugin.evidence.evalue import log10_e_value
 
-__all__ = ["REPEAT_BAR", "REPEAT_COSINE", "SEARCH_UNITS", "repeat_classes", "repeated_units", "search_units"]
+__all__ = [
+    "REPEAT_BAR",
+    "REPEAT_COSINE",
+    "SEARCH_ELEMENTS",
+    "SEARCH_UNITS",
+    "repeat_classes",
+    "repeated_units",
+    "search_elements",
+    "search_units",
+]
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
@@ -36,6 +45,9 @@ SKETCH_DIM = 128
 
 SEARCH_UNITS = 64
 """Most units of a group that a search looks at."""
+
+SEARCH_ELEMENTS = 256
+"""Most elements of a unit's vector that a search looks at: they are kept for every layer."""
 
 
 def repeat_classes(
@@ -129,6 +141,19 @@ def search_units(pairs: IntArray, units: int) -> tuple[IntArray, IntArray]:
     kept = pairs[: SEARCH_UNITS // 2]
     chosen = np.unique(kept)
     return chosen, np.searchsorted(chosen, kept).astype(np.int64)
+
+
+def search_elements(dim: int) -> IntArray:
+    """Choose the elements of a vector that a search looks at, evenly over its length, for the same reason.
+
+    Args:
+        dim: Number of elements.
+
+    Returns:
+        Increasing positions, at most :data:`SEARCH_ELEMENTS`.
+    """
+    chosen: IntArray = np.linspace(0, dim - 1, min(dim, SEARCH_ELEMENTS)).round().astype(np.int64)
+    return chosen
 
 
 def _gram(a: FloatArray, b: FloatArray) -> FloatArray:

@@ -9,7 +9,7 @@ units, all are searched, and only sign coins are tossed, which the search does n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 
 from lineage_plugin.anatomy.compare import shared_roles
 from lineage_plugin.anatomy.types import Anatomy, UnitGroup
+from lineage_plugin.checkpoint.types import Checkpoint
 from lineage_plugin.evidence.coins import draw_pairs
 from lineage_plugin.evidence.frame import Frame
 from lineage_plugin.evidence.layers import LayerMap, align_layers, swap_scores
 from lineage_plugin.evidence.models import Models
 from lineage_plugin.evidence.pairing import GroupPair, kind, match_groups, pair_groups
 from lineage_plugin.evidence.plan import HUB_COLUMN_BYTES, LOCAL_COLUMN_BYTES, first_draw, is_scattered
+from lineage_plugin.evidence.repeats import search_elements
 from lineage_plugin.evidence.sample import Probe, Sample, entropy, read_units
 from lineage_plugin.evidence.tally import Tally
 from lineage_plugin.options import Options
@@ -33,10 +35,15 @@ FloatArray = NDArray[np.float32]
 Float64Array = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
+_Turn = Callable[[UnitGroup, Sequence[str], Sequence[FloatArray]], tuple[FloatArray, ...]]
+"""Brings vectors into common coordinates."""
+
 LEAST_SCORE = 4.0
 """Standardised swap score from which two layers may be called the same."""
-HELD_BYTES = 192 << 20
-"""Bytes of float32 units that are held of one model."""
+HELD_BYTES = 24 << 20
+"""Bytes of float32 units of one kind that are held of one model; of larger models search and test are read apart."""
+SEARCHED_UNITS = 64
+"""Units that are searched of a large model, by some of their elements."""
 FEW_PAIRS = 24
 """Pairs of a group on the Hub below which all of them are searched, and signs alone tossed."""
 EXPERTS = 4
@@ -68,7 +75,11 @@ class LayerStage:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Shelf:
-    """The same units of all layers of one kind and part."""
+    """The same units of all layers of one kind and part.
+
+    Of small models, and over the Hub, the vectors of all ``units`` are held. Of large ones those of the searched units
+    are, shortened; the others are read when the layers are known.
+    """
 
     pair: GroupPair
     units: IntArray
@@ -80,6 +91,7 @@ class _Shelf:
     search: IntArray
     test: IntArray
     swaps: bool
+    shortened: bool = False
 
 
 def align_by_layer(models: Models, options: Options, frame: Frame | None = None) -> LayerStage | None:
@@ -119,7 +131,7 @@ def align_by_layer(models: Models, options: Options, frame: Frame | None = None)
     layers = align_layers(scores, least=LEAST_SCORE)
     tally = Tally(models.exact, len(others))
     stage = LayerStage(layers, mine, others, tally)
-    samples = [_sample(shelf, a, b) for a, b in stage.pairs() for shelf in shelves]
+    samples = [_sample(models, frame, shelf, a, b) for a, b in stage.pairs() for shelf in shelves]
     tally.add([sample for sample in samples if sample is not None], as_stored=frame is None)
     return stage
 
@@ -211,11 +223,15 @@ def _fill(
     if not units.size:
         # A kind that the first rounds pass over, such as query-key channels over the Hub.
         return None
-    mine, theirs = pair.suspect.by_role, pair.base.by_role
+    theirs = pair.base.by_role
     width = models.base_anatomy.width
     size = 4 * max(width, 1) * sum(theirs[role].index.shape[1] for role in pair.roles)
     limit = max(16, HELD_BYTES // (size * max(len(suspects), len(bases))))
-    pairs = draw_pairs(pair.base.block[units], [*entropy(options.seed, pair.base), 3])[: limit // 2]
+    drawn = draw_pairs(pair.base.block[units], [*entropy(options.seed, pair.base), 3])
+    if models.local and 2 * drawn.shape[0] > limit and limit < 2 * SEARCHED_UNITS:
+        most = min(SEARCHED_UNITS // 2, drawn.shape[0] // 2)
+        return _shortened(models, frame, pair, suspects, bases, units, drawn[:most], drawn[most : most + limit // 2])
+    pairs = drawn[: limit // 2]
     # Units without a partner are not read, except over the Hub, where the same rows were read before.
     kept = np.unique(pairs) if models.local else np.arange(units.shape[0])
     units, pairs = units[kept], np.searchsorted(kept, pairs).astype(np.int64)
@@ -223,40 +239,103 @@ def _fill(
     few = not models.local and pairs.shape[0] < FEW_PAIRS
     half = pairs.shape[0] // 2
     partners = units if pair.partners is None else pair.partners[units]
-    suspect_rows = read_units(models.suspect, [(g, partners, pair.roles) for g in suspects.values()])
-    base_rows = read_units(models.base, [(g, units, pair.roles) for g in bases.values()])
-    if frame is not None:
-        suspect_rows = [
-            frame.of_suspect(g, pair.roles, r) for g, r in zip(suspects.values(), suspect_rows, strict=True)
-        ]
-        base_rows = [frame.of_base(g, pair.roles, r) for g, r in zip(bases.values(), base_rows, strict=True)]
     return _Shelf(
         pair=pair,
         units=units,
-        odd=tuple(mine[role].odd and theirs[role].odd for role in pair.roles),
+        odd=_odd(pair),
         suspect=suspects,
         base=bases,
-        suspect_vectors=dict(zip(suspects, suspect_rows, strict=True)),
-        base_vectors=dict(zip(bases, base_rows, strict=True)),
+        suspect_vectors=_vectors(models.suspect, suspects, partners, pair.roles, _turns(frame)[0]),
+        base_vectors=_vectors(models.base, bases, units, pair.roles, _turns(frame)[1]),
         search=pairs if few else pairs[:half],
         test=pairs if few else pairs[half:],
         swaps=not few,
     )
 
 
-def _sample(shelf: _Shelf, suspect: int, base: int) -> Sample | None:
+def _shortened(
+    models: Models,
+    frame: Frame | None,
+    pair: GroupPair,
+    suspects: Mapping[int, UnitGroup],
+    bases: Mapping[int, UnitGroup],
+    units: IntArray,
+    search: IntArray,
+    test: IntArray,
+) -> _Shelf:
+    """Return the searched units of a large model, layer by layer and of each vector some elements."""
+    kept = np.unique(search)
+    wanted = units[kept]
+    partners = wanted if pair.partners is None else pair.partners[wanted]
+
+    def held(
+        checkpoint: Checkpoint, groups: Mapping[int, UnitGroup], numbers: IntArray, turn: _Turn | None
+    ) -> dict[int, tuple[FloatArray, ...]]:
+        found = {}
+        for layer, group in groups.items():
+            rows = _vectors(checkpoint, {layer: group}, numbers, pair.roles, turn)[layer]
+            found[layer] = tuple(part[:, search_elements(part.shape[1])] for part in rows)
+        return found
+
+    turns = _turns(frame)
+    return _Shelf(
+        pair=pair,
+        units=units,
+        odd=_odd(pair),
+        suspect=suspects,
+        base=bases,
+        suspect_vectors=held(models.suspect, suspects, partners, turns[0]),
+        base_vectors=held(models.base, bases, wanted, turns[1]),
+        search=np.searchsorted(kept, search).astype(np.int64),
+        test=test,
+        swaps=True,
+        shortened=True,
+    )
+
+
+def _turns(frame: Frame | None) -> tuple[_Turn | None, _Turn | None]:
+    return (None, None) if frame is None else (frame.of_suspect, frame.of_base)
+
+
+def _odd(pair: GroupPair) -> tuple[bool, ...]:
+    mine, theirs = pair.suspect.by_role, pair.base.by_role
+    return tuple(mine[role].odd and theirs[role].odd for role in pair.roles)
+
+
+def _vectors(
+    checkpoint: Checkpoint,
+    groups: Mapping[int, UnitGroup],
+    units: IntArray,
+    roles: tuple[str, ...],
+    turn: _Turn | None,
+) -> dict[int, tuple[FloatArray, ...]]:
+    """Read the same units of several layers in one call, in common coordinates."""
+    rows = read_units(checkpoint, [(group, units, roles) for group in groups.values()])
+    if turn is not None:
+        rows = [turn(group, roles, found) for group, found in zip(groups.values(), rows, strict=True)]
+    return dict(zip(groups, rows, strict=True))
+
+
+def _sample(models: Models, frame: Frame | None, shelf: _Shelf, suspect: int, base: int) -> Sample | None:
     """Return the units of two corresponding layers that the search did not look at."""
     if suspect not in shelf.suspect_vectors or base not in shelf.base_vectors:
         return None
-    chosen = np.unique(shelf.test)
+    pair, chosen = shelf.pair, np.unique(shelf.test)
     units = shelf.units[chosen]
-    partners = None if shelf.pair.partners is None else shelf.pair.partners[units]
-    probe = Probe(shelf.suspect[suspect], shelf.base[base], units, shelf.pair.roles, partners, swaps=shelf.swaps)
+    partners = None if pair.partners is None else pair.partners[units]
+    mine, theirs = shelf.suspect[suspect], shelf.base[base]
+    if shelf.shortened:
+        numbers, turns = units if partners is None else partners, _turns(frame)
+        mine_rows = _vectors(models.suspect, {suspect: mine}, numbers, pair.roles, turns[0])[suspect]
+        their_rows = _vectors(models.base, {base: theirs}, units, pair.roles, turns[1])[base]
+    else:
+        mine_rows = tuple(part[chosen] for part in shelf.suspect_vectors[suspect])
+        their_rows = tuple(part[chosen] for part in shelf.base_vectors[base])
     return Sample(
-        probe,
-        shelf.pair.roles,
+        Probe(mine, theirs, units, pair.roles, partners, swaps=shelf.swaps),
+        pair.roles,
         shelf.odd,
-        tuple(part[chosen] for part in shelf.suspect_vectors[suspect]),
-        tuple(part[chosen] for part in shelf.base_vectors[base]),
+        mine_rows,
+        their_rows,
         np.searchsorted(chosen, shelf.test).astype(np.int64),
     )

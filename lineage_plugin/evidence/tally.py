@@ -26,7 +26,7 @@ SHARED_SCORE = 3.0
 """Normal score of the shared energy from which a group takes part in the inheritance statistics."""
 CURVE_MATRICES = 128
 """Matrices whose inner products are kept for the inheritance curve."""
-STORED_BYTES = 48 << 20
+STORED_BYTES = 24 << 20
 """Bytes of rows that are kept for a look at their values."""
 
 

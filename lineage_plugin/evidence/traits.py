@@ -195,7 +195,10 @@ def _zeros(facts: Facts) -> list[tuple[str, str]]:
     found = []
     allowed = facts.base_zeros + _SPARSE
     coarse = [one for one in facts.grids if one is not None]
-    if coarse:
+    if facts.narrow_dtype is not None and not coarse:
+        # Levels that are not known may have any share of zeros among them.
+        allowed = 1.0
+    elif coarse:
         # Coarse levels have a zero among them, which takes erf(step / sqrt(8)) of weights with a normal law.
         share = float(np.mean([0.5 if one.noise is None else math.erf(1.2247 * one.noise) for one in coarse]))
         allowed = max(facts.base_zeros, share) + _SPARSE_GRID

@@ -97,6 +97,31 @@ def test_search_and_coins_share_no_unit(models: dict[str, Model]) -> None:
         assert len(tossed) == 2 * shelf.test.shape[0]
 
 
+def test_large_models_are_searched_by_part_of_their_units(
+    models: dict[str, Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = coins(aligned(models["honest"], models["base"]))
+    monkeypatch.setattr(stage_layers, "HELD_BYTES", 1 << 10)
+    pair = in_memory(depth.arranged(models["honest"], [0, 1, 1, 3], rng())[0], models["base"])
+    for shelf in shelves(pair):
+        assert shelf.shortened
+        base = read_model(EXAMPLES / "base")
+        searched, tossed = set(_searched(shelf, base)), set(shelf.units[shelf.test].ravel().tolist())
+        assert searched and tossed and not searched & tossed
+    stage = align_by_layer(pair, OPTIONS)
+    assert stage is not None and stage.layers.base_of == (0, 1, 1, 3)
+    assert 0 < coins(stage)["mlp swap"].coins < small["mlp swap"].coins
+
+
+def _searched(shelf: stage_layers._Shelf, base: Model) -> list[int]:
+    """The units of the base whose vectors are held, found by their values."""
+    layer = next(iter(shelf.base))
+    rows = shelf.base[layer].by_role[shelf.pair.roles[0]]
+    matrix = base.tensors[rows.tensor] if rows.axis == 0 else base.tensors[rows.tensor].T
+    numbers = [int(np.flatnonzero((matrix == vector).all(axis=1))[0]) for vector in shelf.base_vectors[layer][0]]
+    return np.flatnonzero(np.isin(rows.index[:, 0], numbers)).tolist()
+
+
 def rewritten(model: Model, names: tuple[str, ...], change) -> Model:  # type: ignore[no-untyped-def]
     """Change the units of the MLPs (rows of gate and up, columns of down) in every layer."""
     return model.with_tensors(
@@ -157,8 +182,13 @@ def test_coins_of_searched_pairs_would_not_be_fair(models: dict[str, Model]) -> 
     assert heads[True][range(4), best].mean() > 0.8 > heads[False][range(4), best].mean()
 
 
-def test_coins_are_fair_after_the_search() -> None:
-    """Relabelled bases, the best of all wrong maps taken each time; 10,000 draws: ``benchmarks.stages_null``."""
+@pytest.mark.parametrize("held", [stage_layers.HELD_BYTES, 1 << 10])
+def test_coins_are_fair_after_the_search(held: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Relabelled bases, the best of all wrong maps taken each time; 10,000 draws: ``benchmarks.stages_null``.
+
+    Also as if the models were large, where the searched units are held apart and the others read afterwards.
+    """
+    monkeypatch.setattr(stage_layers, "HELD_BYTES", held)
     with eager():
         drawn = run_stages(pair_of("examples/liar,examples/base", 2, 24, 32), 120, stages=("layers",))["layers"]
     assert drawn.tossed > 0.8
