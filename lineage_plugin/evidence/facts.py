@@ -33,8 +33,8 @@ __all__ = [
 
 FloatArray = NDArray[np.float32]
 
-MOST_ROWS = 128
-"""Rows of a matrix that are kept for a look at its values."""
+MOST_ROWS, FEWEST_ROWS, ROW_BYTES = 256, 64, 1 << 20
+"""Rows of a matrix that are kept for a look at its values: at most, and of long rows as many as these bytes hold."""
 LOOKED_AT = 8
 """Matrices whose values are looked at for a grid; the search costs most there."""
 SILENT_COINS = 24
@@ -77,7 +77,8 @@ def stored_rows(sample: Sample) -> list[StoredRows]:
     for role, a, b in zip(sample.roles, sample.suspect, sample.base, strict=True):
         one, other = mine[role], theirs[role]
         if (one.axis, one.span, one.index.shape[1]) == (0, None, 1) == (other.axis, other.span, other.index.shape[1]):
-            found.append(StoredRows(role, one.tensor, other.tensor, a[:MOST_ROWS], b[:MOST_ROWS]))
+            most = max(FEWEST_ROWS, min(MOST_ROWS, ROW_BYTES // max(1, a[:1].nbytes)))
+            found.append(StoredRows(role, one.tensor, other.tensor, a[:most], b[:most]))
     return found
 
 
