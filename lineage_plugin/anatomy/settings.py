@@ -78,6 +78,11 @@ def plain(text: str, limit: int = 40) -> str:
 
 
 def _section(config: Mapping[str, object], prefix: str) -> Mapping[str, object]:
+    # Pipelines, and models put together of others, have one section a component, named as its tensors begin.
+    first, _, rest = prefix.partition(".")
+    component = config.get(first)
+    if rest and isinstance(component, Mapping) and component:
+        return _section(component, rest)
     for words, names in _SECTIONS:
         if any(word in prefix for word in words):
             return _first_mapping(config, names) or config

@@ -1,8 +1,9 @@
-"""From a place to a checkpoint: choose the format, read the headers, unpack what is quantised."""
+"""From a place to a checkpoint: choose the format, read the headers, unpack what is quantised, name it."""
 
 from __future__ import annotations
 
 from lineage_plugin.checkpoint.formats import choose
+from lineage_plugin.checkpoint.original import rename_original
 from lineage_plugin.checkpoint.schemes import unpack
 from lineage_plugin.checkpoint.source import Source
 from lineage_plugin.checkpoint.stored import StoredCheckpoint
@@ -23,4 +24,4 @@ def assemble(source: Source, only: str | None = None) -> StoredCheckpoint:
     """
     with source.ledger.timed():
         format, layout = choose(source.files, where=source.where, only=only)
-        return StoredCheckpoint(source, unpack(source, format.open(source, layout)))
+        return StoredCheckpoint(source, rename_original(source, unpack(source, format.open(source, layout))))

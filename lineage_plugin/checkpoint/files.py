@@ -13,7 +13,7 @@ from lineage_plugin.checkpoint.names import shown
 from lineage_plugin.checkpoint.types import FileInfo
 from lineage_plugin.errors import UnreadableCheckpoint, UsageError
 
-__all__ = ["Stamp", "inside", "list_files", "opened"]
+__all__ = ["Stamp", "inside", "list_files", "opened", "read_exactly"]
 
 _MOST_FILES = 10_000
 _DEEPEST = 4
@@ -61,6 +61,16 @@ def opened(path: Path, *, expect: Stamp | None = None) -> Iterator[tuple[int, St
     finally:
         if descriptor >= 0:
             os.close(descriptor)
+
+
+def read_exactly(descriptor: int, start: int, size: int) -> bytes:
+    """Read ``size`` bytes of an open file from ``start``, or up to its end."""
+    os.lseek(descriptor, start, os.SEEK_SET)
+    pieces = []
+    while size > 0 and (piece := os.read(descriptor, min(size, 1 << 24))):
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
 
 
 def _reason(error: OSError) -> str:

@@ -141,8 +141,9 @@ def _foreign(prefix: bytes, where: str) -> InputError | None:
     if prefix.startswith(_POINTER):
         return UnreadableCheckpoint(where, "this is a Git LFS pointer, not the weights", "Run `git lfs pull` first.")
     if prefix.startswith(b"GGUF"):
-        return UnsupportedEncoding(where, "this is a GGUF file, which is not read yet", "Give the safetensors weights.")
-    if prefix.startswith(_PICKLES):
+        return UnsupportedEncoding(where, "this is a GGUF file under another name", "Rename it to end in .gguf.")
+    # A header of 640 bytes gives a safetensors file the first bytes of a pickle; its length field ends in zeros.
+    if prefix.startswith(_PICKLES) and prefix[4 : LENGTH_BYTES + 1] != b"\0\0\0\0{":
         return UnsafeCheckpoint(
             where, "this is a pickle, which runs code when loaded", "Convert it to safetensors first."
         )

@@ -21,12 +21,14 @@ from numpy.typing import NDArray
 from lineage_plugin.checkpoint.assemble import assemble
 from lineage_plugin.checkpoint.ledger import Ledger
 from lineage_plugin.checkpoint.matrix import Block, Segments, segments
+from lineage_plugin.checkpoint.names import shown
 from lineage_plugin.checkpoint.ranges import Piece, collect, merge
 from lineage_plugin.checkpoint.repository import RemoteFile, Repository, describe
 from lineage_plugin.checkpoint.stored import StoredCheckpoint
 from lineage_plugin.checkpoint.transport import Patience, Transport
+from lineage_plugin.errors import HubNotFound
 
-__all__ = ["GAP", "HubSource", "open_hub"]
+__all__ = ["GAP", "HubSource", "connect", "endpoint_of", "open_hub"]
 
 GAP = 16 * 1024
 """Stretches with at most this many bytes between them are fetched as one."""
@@ -46,8 +48,8 @@ class HubSource:
     local = False
 
     def __init__(self, repository: Repository, ledger: Ledger, gap: int) -> None:
-        self.id = repository.asked
-        self.where = repository.asked
+        self.id = f"{repository.asked}/{repository.folder}".rstrip("/")
+        self.where = shown(self.id)
         self.revision: str | None = repository.commit
         self.files = repository.files
         self.ledger = ledger
@@ -58,6 +60,14 @@ class HubSource:
         self._lock = threading.Lock()
         self._kept_lock = threading.Lock()
         self._stop = threading.Event()
+
+    def below(self, folder: str) -> HubSource:
+        """Return a folder of the repository as a model of its own.
+
+        Args:
+            folder: Its path, without a slash at the end.
+        """
+        return HubSource(self._repository.below(folder), self.ledger, self._gap)
 
     def data(self, name: str, limit: int = 1 << 20) -> bytes | None:
         """Return a small file of the model as it is stored; see :class:`Source`.
@@ -164,14 +174,37 @@ class HubSource:
         return pieces
 
 
+def endpoint_of(endpoint: str | None) -> str:
+    """Return the address of the Hub: the one given, that of ``HF_ENDPOINT``, or the public one."""
+    from huggingface_hub import constants
+
+    return (endpoint or os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
+
+
+def connect(
+    repo: str,
+    revision: str | None,
+    *,
+    token: str | None,
+    endpoint: str | None,
+    ledger: Ledger,
+    gap: int = GAP,
+    patience: Patience | None = None,
+) -> HubSource:
+    """Ask for a repository and pin its commit; arguments and errors as for :func:`open_hub`."""
+    with ledger.timed():
+        transport = Transport(repo, endpoint_of(endpoint), token or None, ledger, patience or Patience())
+        return HubSource(describe(transport, repo, revision), ledger, gap)
+
+
 def open_hub(
     repo: str,
     revision: str | None = None,
     *,
+    path: str = "",
     token: str | None = None,
     endpoint: str | None = None,
     budget: int | None = None,
-    only: str | None = None,
     gap: int = GAP,
     patience: Patience | None = None,
 ) -> StoredCheckpoint:
@@ -182,10 +215,10 @@ def open_hub(
     Args:
         repo: ``owner/name``, already validated.
         revision: Branch, tag or commit; None for the default branch.
+        path: The one file or folder of it that is meant; empty for the model as a whole.
         token: Hub token, or None for the environment's. Sent to the endpoint only.
         endpoint: Address of the Hub, or None for ``HF_ENDPOINT`` or the public Hub.
         budget: Largest number of weight-file bytes to read, or None.
-        only: The one file that is meant, or None for the model as a whole.
         gap: Stretches with at most this many bytes between them are fetched as one.
         patience: How failures that may pass are met.
 
@@ -193,18 +226,25 @@ def open_hub(
         The checkpoint.
 
     Raises:
-        HubNotFound: When there is no such model or revision.
+        HubNotFound: When there is no such model, revision, file or folder.
         HubDenied: When it is gated or private.
         HubUnreachable: When the Hub does not answer, or only with errors.
         InputError: When there are no weights that can be read safely.
     """
-    from huggingface_hub import constants
-
-    address = (endpoint or os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
     ledger = Ledger(repo, budget)
-    with ledger.timed():
-        transport = Transport(repo, address, token or None, ledger, patience or Patience())
-        source = HubSource(describe(transport, repo, revision), ledger, gap)
+    source = connect(repo, revision, token=token, endpoint=endpoint, ledger=ledger, gap=gap, patience=patience)
+    only = None
+    if path:
+        whole = path.rstrip("/")
+        folder, _, file = whole.rpartition("/")
+        if whole == path and whole in source.files:
+            # A file by itself; what lies in its folder still belongs to it.
+            source, only = source.below(folder) if folder else source, file
+            source.id = f"{source.id}/{file}"
+        elif any(name.startswith(f"{whole}/") for name in source.files):
+            source = source.below(whole)
+        else:
+            raise HubNotFound(repo, f"there is no file or folder '{shown(whole, 120)}' at this revision", "")
     return assemble(source, only)
 
 

@@ -1,14 +1,10 @@
-"""Which safetensors files of a model hold its weights.
-
-The same rules serve folders and repositories: the standard names first (``model.safetensors``, then
-``model.safetensors.index.json``), then whatever else is certain, and otherwise one line that says what is missing.
-"""
+"""Where the weights of a model are: the files, and what a shard index says about them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from lineage_plugin.checkpoint.header import Header
@@ -17,19 +13,30 @@ from lineage_plugin.checkpoint.strictjson import load_object
 from lineage_plugin.checkpoint.types import TensorInfo
 from lineage_plugin.errors import UnreadableCheckpoint
 
-__all__ = ["MAX_INDEX", "NOT_WEIGHTS", "Layout", "find_weights", "join_headers", "parse_index"]
+__all__ = ["MAX_INDEX", "NOT_WEIGHTS", "Layout", "Part", "join_headers", "parse_index"]
 
 MAX_INDEX = 64 << 20
 """Largest shard index in bytes; that of a model of 90,000 tensors has 8 MB."""
 _MAX_TENSORS = 1 << 20
-_MAX_LOOSE_FILES = 64
-"""Most weight files that are taken together without an index."""
-
-_SINGLE = "model.safetensors"
-_INDEX = "model.safetensors.index.json"
-_ADAPTER = "adapter_model.safetensors"
-_SHARD = re.compile(r"^(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.safetensors\Z", re.ASCII)
 NOT_WEIGHTS = re.compile(r"^(training_args|optimizer|scheduler|scaler|rng_state.*)\.(bin|pt|pth|pkl|safetensors)\Z")
+"""Training state that bears the suffix of weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One of several models in a repository: a component of a pipeline, a module behind an encoder.
+
+    Attributes:
+        prefix: What its tensors are named after, without the dot; empty for tensors that keep their names.
+        folder: Where it lies, with a slash at the end; empty for the top.
+        index: Name of its shard index, or None; in full, as ``unet/...``.
+        files: Names of its weight files, in full.
+    """
+
+    prefix: str
+    folder: str
+    index: str | None
+    files: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,73 +45,29 @@ class Layout:
 
     Attributes:
         index: Name of the shard index, or None.
-        files: Names of the weight files, sorted; empty while an index has still to be read.
+        files: Names of the weight files, sorted; those of shards may be left out, or be too many, when an index says.
+        notes: What was left aside, as sentences.
+        guide: The file that says which folders belong together, or None.
+        parts: The models that do; empty for a single model, which ``index`` and ``files`` describe.
     """
 
     index: str | None
     files: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    guide: str | None = None
+    parts: tuple[Part, ...] = ()
 
 
-def find_weights(names: Collection[str], *, where: str) -> Layout | None:
-    """Choose the weight files among the files of a model.
-
-    An index counts only when there is no ``model.safetensors``, as transformers has it. Without either, all safetensors
-    files at the root are taken together; their tensors must not collide. Adapter weights count when there is nothing
-    else.
-
-    Args:
-        names: All files, with forward slashes.
-        where: The model, for messages.
-
-    Returns:
-        Where they are; None when there are none.
-
-    Raises:
-        UnreadableCheckpoint: When it is not certain which ones count.
-    """
-    root = sorted(name for name in names if "/" not in name)
-    found = [n for n in root if n.endswith(".safetensors") and not NOT_WEIGHTS.match(n)]
-    if _SINGLE in found:
-        return Layout(None, (_SINGLE,))
-    indices = [n for n in root if n.endswith(".safetensors.index.json")]
-    if _INDEX in indices:
-        return Layout(_INDEX, ())
-    if len(indices) == 1:
-        return Layout(indices[0], ())
-    loose = [n for n in found if n != _ADAPTER]
-    if loose:
-        if len(loose) > _MAX_LOOSE_FILES:
-            raise UnreadableCheckpoint(
-                where,
-                f"{len(loose)} weight files and no index: not clear which belong together",
-                "Give one of the files.",
-            )
-        _check_numbering(loose, where)
-        return Layout(None, tuple(loose))
-    return Layout(None, tuple(found)) if found else None
-
-
-def _check_numbering(names: list[str], where: str) -> None:
-    """Refuse an incomplete set of ``stem-00001-of-00003.safetensors``."""
-    sets: dict[tuple[str, int], set[int]] = {}
-    for name in names:
-        match = _SHARD.match(name)
-        if match:
-            sets.setdefault((match["stem"], int(match["count"])), set()).add(int(match["number"]))
-    for (stem, count), numbers in sets.items():
-        for number in range(1, min(count, _MAX_LOOSE_FILES + 1) + 1):
-            if number not in numbers:
-                missing = f"{stem}-{number:05d}-of-{count:05d}.safetensors"
-                raise UnreadableCheckpoint(where, f"the shard '{shown(missing)}' is missing", "Get the missing file.")
-
-
-def parse_index(data: bytes, names: Collection[str] | None, *, where: str) -> dict[str, str]:
+def parse_index(
+    data: bytes, names: Collection[str] | None, *, where: str, suffixes: tuple[str, ...] = (".safetensors",)
+) -> dict[str, str]:
     """Parse a shard index.
 
     Args:
-        data: The file ``model.safetensors.index.json``.
+        data: The file ``model.safetensors.index.json``, or that of another format.
         names: All files of the model; every shard must be among them. None when that cannot be told.
         where: The index, for messages.
+        suffixes: How the names of shards end.
 
     Returns:
         File name by tensor name.
@@ -124,9 +87,9 @@ def parse_index(data: bytes, names: Collection[str] | None, *, where: str) -> di
             )
         shards[file] = None
     for file in shards:
-        if not is_plain_path(file) or not file.endswith(".safetensors"):
+        if not is_plain_path(file) or not file.endswith(suffixes):
             raise UnreadableCheckpoint(
-                where, f"'{shown(file, 120)}' is not the plain name of a safetensors file in this model"
+                where, f"'{shown(file, 120)}' is not the plain name of a {suffixes[0][1:]} file in this model"
             )
         if names is not None and file not in names:
             raise UnreadableCheckpoint(where, f"the shard '{shown(file, 120)}' is missing", "Get the missing file.")
@@ -134,7 +97,7 @@ def parse_index(data: bytes, names: Collection[str] | None, *, where: str) -> di
 
 
 def join_headers(
-    headers: Mapping[str, Header], weight_map: Mapping[str, str] | None, *, where: str
+    headers: Mapping[str, Header], weight_map: Mapping[str, str] | None, *, where: str, prefix: str = ""
 ) -> Mapping[str, TensorInfo]:
     """Join the tensors of all weight files.
 
@@ -144,6 +107,7 @@ def join_headers(
         headers: Header by file name.
         weight_map: What the index says, if there is one.
         where: The model, for messages.
+        prefix: Put before the name of every tensor.
 
     Returns:
         All tensors by name, sorted by file and position.
@@ -153,21 +117,23 @@ def join_headers(
     """
     tensors: dict[str, TensorInfo] = {}
     for file, header in sorted(headers.items()):
-        for name, info in header.tensors.items():
+        for own, info in header.tensors.items():
+            name = prefix + own
             if name in tensors:
                 raise UnreadableCheckpoint(
                     where,
-                    f"'{shown(tensors[name].file, 80)}' and '{shown(file, 80)}' both hold '{shown(name, 120)}'",
-                    "Give one of the files, or remove the copy.",
+                    f"'{shown(tensors[name].file, 80)}' and '{shown(file, 80)}' both hold '{shown(own, 120)}'",
+                    f"Give the one that is meant, as '{shown(where, 120)}/{shown(file, 80)}', or remove the copy.",
                 )
-            tensors[name] = info
+            tensors[name] = replace(info, name=name) if prefix else info
         if len(tensors) > _MAX_TENSORS:
             raise UnreadableCheckpoint(where, f"there are more than {_MAX_TENSORS} tensors")
-    for name, file in (weight_map or {}).items():
-        if name not in tensors or tensors[name].file != file:
+    for own, file in (weight_map or {}).items():
+        found = tensors.get(prefix + own)
+        if found is None or found.file != file:
             raise UnreadableCheckpoint(
                 where,
-                f"the index promises the tensor '{shown(name, 120)}' in '{shown(file, 80)}', which does not hold it",
+                f"the index promises the tensor '{shown(own, 120)}' in '{shown(file, 80)}', which does not hold it",
                 "Get index and weights from the same revision.",
             )
     return MappingProxyType(tensors)

@@ -14,10 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineage_plugin.checkpoint.assemble import assemble
-from lineage_plugin.checkpoint.files import Stamp, inside, list_files, opened
+from lineage_plugin.checkpoint.files import Stamp, inside, list_files, opened, read_exactly
+from lineage_plugin.checkpoint.formats import choose
 from lineage_plugin.checkpoint.ledger import Ledger
 from lineage_plugin.checkpoint.matrix import Block, gather
 from lineage_plugin.checkpoint.names import is_plain_path, shown
+from lineage_plugin.checkpoint.pointers import PointedSource, Remote, find_pointers
+from lineage_plugin.checkpoint.source import Source
 from lineage_plugin.checkpoint.stored import StoredCheckpoint
 from lineage_plugin.checkpoint.types import FileInfo
 from lineage_plugin.errors import UnreadableCheckpoint
@@ -25,11 +28,12 @@ from lineage_plugin.errors import UnreadableCheckpoint
 __all__ = ["LocalSource", "open_local"]
 
 _HASH_CHUNK = 1 << 20
-_HELD = 64 << 20
+_HELD = 8 << 20
 """Bytes of mapped files that are read before their pages are handed back."""
 _STANDARD = ("model.safetensors", "model.safetensors.index.json")
 _BESIDE = (
-    *("config.json", "README.md", "adapter_config.json", "tokenizer_config.json", "quantize_config.json"),
+    *("config.json", "params.json", "README.md", "adapter_config.json", "tokenizer_config.json"),
+    *("quantize_config.json", "quant_config.json", "hf_quant_config.json"),
     *("tokenizer.json", "tokenizer.model", "tekken.json", "vocab.json", "added_tokens.json", "vocab.txt"),
 )
 
@@ -71,7 +75,7 @@ class LocalSource:
         if not is_plain_path(name) or not os.path.lexists(self._folder / name):
             return None
         with self.ledger.timed(), opened(inside(self._folder, name)) as (descriptor, stamp):
-            return _read(descriptor, 0, min(limit, stamp.size))
+            return read_exactly(descriptor, 0, min(limit, stamp.size))
 
     def bytes(self, name: str, start: int, stop: int) -> bytes:
         """Return a stretch of a weight file that describes its tensors; see :class:`Source`."""
@@ -83,7 +87,7 @@ class LocalSource:
             known = self._beginnings.get(name, 0) if start == 0 else start
             fresh = max(0, stop - max(start, known))
             self.ledger.claim(fresh)
-            data = _read(descriptor, start, stop - start)
+            data = read_exactly(descriptor, start, stop - start)
             self.ledger.spend(fresh, 0)
         if start == 0:
             self._beginnings[name] = max(known, stop)
@@ -93,7 +97,6 @@ class LocalSource:
         """Return the selected elements as they are stored; see :class:`Source`."""
         sizes = [part.shape[0] * part.shape[1] * kind.itemsize for part, kind in zip(parts, kinds, strict=True)]
         self.ledger.claim(sum(sizes))
-        self._let_go(sum(sizes))
         found: list[NDArray[np.generic]] = []
         for part, kind, size in zip(parts, kinds, sizes, strict=True):
             if size == 0:
@@ -104,6 +107,8 @@ class LocalSource:
             stored = mapped[info.offset : info.offset + info.nbytes].view(kind)
             found.append(gather(stored.reshape(part.height, part.width), part))
             self.ledger.spend(size, size)
+            # Columns lie on every page of their matrix, and with a row come its neighbours.
+            self._let_go(info.nbytes if part.columns is not None else min(4 * size, info.nbytes))
         return found
 
     def digests(self, names: Sequence[str], *, compute: bool = False) -> dict[str, str]:
@@ -150,44 +155,59 @@ class LocalSource:
                 self._maps[name] = mapped
             return self._maps[name]
 
-    def _let_go(self, wanted: int) -> None:
+    def _let_go(self, touched: int) -> None:
         """Hand pages that were read back to the system now and then; it brings them again if they are looked at."""
         with self._lock:
-            self._touched += wanted
+            self._touched += touched
             if self._touched > _HELD:
-                self._touched = wanted
+                self._touched = 0
                 for mapped in self._maps.values():
                     if hasattr(mmap, "MADV_DONTNEED"):
                         mapped.madvise(mmap.MADV_DONTNEED)
 
 
-def open_local(path: str | Path, *, budget: int | None = None) -> StoredCheckpoint:
+def open_local(path: str | Path, *, budget: int | None = None, remote: Remote | None = None) -> StoredCheckpoint:
     """Open a folder, a weight file or a shard index.
 
     Reads the headers of the weight files. A file that is given by itself is the whole checkpoint; its neighbours
-    ``config.json``, ``README.md`` and the like still belong to it.
+    ``config.json``, ``README.md`` and the like still belong to it. In a git clone, pointers may stand for the files
+    (:mod:`lineage_plugin.checkpoint.pointers`).
 
     Args:
         path: The folder or file; it exists.
         budget: Largest number of weight-file bytes to read, or None.
+        remote: How the Hub may be asked for files that a git clone lacks; None when it may not.
 
     Returns:
         The checkpoint.
 
     Raises:
         InputError: When there are no weights that can be read safely; says what to do about it.
+        HubError: When the Hub does not deliver what a pointer stands for.
     """
     place = Path(path)
     ledger = Ledger(shown(path), budget)
     if not place.is_dir():
-        return assemble(LocalSource(str(path), place.parent, _neighbours(place), ledger), place.name)
+        source = LocalSource(str(path), place.parent, _neighbours(place), ledger)
+        return assemble(_with_pointers(source, place.parent, remote, place.name), place.name)
     with ledger.timed():
         files = list_files(place)
     for name in _STANDARD:
         # Not in the listing although it is there: a folder, a pipe, a device or a broken link.
         if os.path.lexists(place / name) and name not in files:
             raise UnreadableCheckpoint(shown(place / name), "this is not a regular file", "Replace it.")
-    return assemble(LocalSource(str(path), place, files, ledger))
+    return assemble(_with_pointers(LocalSource(str(path), place, files, ledger), place, remote))
+
+
+def _with_pointers(source: LocalSource, folder: Path, remote: Remote | None, only: str | None = None) -> Source:
+    """Put the Hub behind a folder in which pointers stand for files."""
+    pointers = find_pointers(folder, source.files)
+    if not pointers:
+        return source
+    # Clones are often pulled for one format; pointers of the others do not matter.
+    suffixes = choose(source.files, where=source.where, only=only)[0].suffixes
+    local = not any(name.lower().endswith(suffixes) or name == only for name in pointers)
+    return PointedSource(source, folder, pointers, remote, local)
 
 
 def _neighbours(path: Path) -> dict[str, FileInfo]:
@@ -198,13 +218,3 @@ def _neighbours(path: Path) -> dict[str, FileInfo]:
         if (folder / beside).is_file():
             files[beside] = FileInfo(beside, (folder / beside).stat().st_size)
     return files
-
-
-def _read(descriptor: int, start: int, size: int) -> bytes:
-    """Read exactly ``size`` bytes from ``start``, or up to the end of the file."""
-    os.lseek(descriptor, start, os.SEEK_SET)
-    pieces = []
-    while size > 0 and (piece := os.read(descriptor, min(size, 1 << 24))):
-        pieces.append(piece)
-        size -= len(piece)
-    return b"".join(pieces)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import quote, urlsplit
 
 from lineage_plugin.checkpoint.names import is_model_id, is_plain_path, shown
@@ -19,6 +19,7 @@ __all__ = ["RemoteFile", "Repository", "describe"]
 
 _SHA256 = re.compile(r"^[0-9a-f]{64}\Z")
 _COMMIT = re.compile(r"^[0-9a-f]{40}\Z")
+_CARD = "README.md"
 _MAX_INFO = 64 << 20
 _MAX_FILES = 1 << 18
 _REFUSED = frozenset({401, 403, 404})
@@ -34,6 +35,8 @@ class Repository:
         id: The id it has now; another one when it was renamed.
         commit: The commit that everything is read from.
         files: All files by name.
+        folder: The folder of the repository that is meant, with a slash at the end; names count from there.
+        card_above: Whether the card is that of the repository, because the folder has none.
     """
 
     transport: Transport
@@ -41,12 +44,34 @@ class Repository:
     id: str
     commit: str
     files: Mapping[str, FileInfo]
+    folder: str = ""
+    card_above: bool = False
+
+    def below(self, folder: str) -> Repository:
+        """Return a folder of the repository as if it were one; the card at the top still belongs to it.
+
+        Args:
+            folder: Its path, without a slash at the end.
+        """
+        start = f"{folder}/"
+        files = {
+            name[len(start) :]: replace(info, name=name[len(start) :])
+            for name, info in self.files.items()
+            if name.startswith(start)
+        }
+        borrowed = bool(files) and _CARD in self.files and _CARD not in files
+        if borrowed:
+            files[_CARD] = self.files[_CARD]
+        return replace(self, files=files, folder=self.folder + start, card_above=borrowed)
 
     def address(self, name: str) -> str:
         """Return the address of a file at the pinned commit."""
         from huggingface_hub import hf_hub_url
 
-        return hf_hub_url(self.id, name, revision=self.commit, endpoint=self.transport.endpoint)
+        path = self.folder + name
+        if name == _CARD and self.card_above:
+            path = name
+        return hf_hub_url(self.id, path, revision=self.commit, endpoint=self.transport.endpoint)
 
     def check(self, answer: Answer, file: str) -> None:
         """Hold an answer against what was asked for.

@@ -49,17 +49,21 @@ class Opened:
     notes: tuple[str, ...] = ()
 
 
-def read_config(source: Source) -> dict[str, object]:
+def read_config(source: Source, name: str = "config.json") -> dict[str, object]:
     """Return ``config.json`` of a model, or an empty dict when there is none.
+
+    Args:
+        source: The model.
+        name: Where it is; that of a component lies in the component's folder.
 
     Raises:
         UnreadableCheckpoint: When there is one but it is no JSON object.
         HubError: When the Hub does not deliver.
     """
-    where = f"{source.where}/config.json"
-    if "config.json" in source.files and source.files["config.json"].size > _MAX_CONFIG:
+    where = f"{source.where}/{shown(name)}"
+    if name in source.files and source.files[name].size > _MAX_CONFIG:
         raise UnreadableCheckpoint(where, f"the file is larger than {_MAX_CONFIG} bytes", "A config is small.")
-    data = source.data("config.json", _MAX_CONFIG)
+    data = source.data(name, _MAX_CONFIG)
     if data is None:
         return {}
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lineage_plugin.anatomy import Anatomy, analyse
 from lineage_plugin.anatomy.analyse import parts_of
@@ -11,6 +11,9 @@ from lineage_plugin.checkpoint.types import Checkpoint
 from lineage_plugin.evidence.rounding import exchangeable
 
 __all__ = ["Models", "models_of"]
+
+_DENOISERS = ("transformer", "unet", "prior", "decoder")
+"""Components of diffusers pipelines that turn noise into a picture, the main one first."""
 
 MOST_PARTS = 8
 """Parts of a composite that are considered."""
@@ -69,6 +72,9 @@ def models_of(suspect: Checkpoint, base: Checkpoint) -> Models:
     Raises:
         InputError: When the headers declare more units than any real model has.
     """
+    denoiser = _denoiser(suspect, base)
+    if denoiser is not None:
+        return Models(suspect, base, *(_component(model, denoiser) for model in (suspect, base)))
     mine, others = (analyse(model.tensors, model.config) for model in (suspect, base))
     best, rank = (mine, others), _agreement(mine, others)
     if structure_mismatch(mine, others) is not None:
@@ -82,6 +88,28 @@ def models_of(suspect: Checkpoint, base: Checkpoint) -> Models:
                     if _agreement(*pair) > rank:
                         best, rank = pair, _agreement(*pair)
     return Models(suspect, base, *exchangeable((suspect.tensors, best[0]), (base.tensors, best[1])))
+
+
+def _denoiser(suspect: Checkpoint, base: Checkpoint) -> str | None:
+    """Return the component of two diffusion pipelines that makes them what they are.
+
+    Most pipelines share a text encoder and an image decoder that neither has trained; descent is that of the denoiser.
+    """
+    for name in _DENOISERS:
+        prefix = f"{name}."
+        if all(
+            model.config.get("_class_name") is not None and any(t.startswith(prefix) for t in model.tensors)
+            for model in (suspect, base)
+        ):
+            return name
+    return None
+
+
+def _component(model: Checkpoint, name: str) -> Anatomy:
+    tensors = {key: info for key, info in model.tensors.items() if key.startswith(f"{name}.")}
+    found = analyse(tensors, model.config)
+    said = f"Of a diffusion pipeline the denoiser ({name}) was compared; the other components are often shared."
+    return replace(found, part=name, limits=(*found.limits, said))
 
 
 def _agreement(mine: Anatomy, others: Anatomy) -> tuple[bool, bool, bool, bool]:

@@ -254,7 +254,7 @@ def test_the_budget_holds_before_anything_is_sent(hub: LocalHub, wide: torch.Ten
 def test_bad_files_are_named_with_their_repository(hub: LocalHub, folder: Path) -> None:
     cases: list[tuple[dict[str, bytes], type[InputError], str]] = [
         ({"README.md": b"x"}, UnreadableCheckpoint, f"{ID}: there are no weights"),
-        ({"pytorch_model.bin": b"PK\x03\x04"}, UnsafeCheckpoint, f"{ID}: the only weights are pickles"),
+        ({"pytorch_model.bin": b"\x80\x02."}, UnsafeCheckpoint, f"{ID}/pytorch_model.bin: this is a plain pickle"),
         ({"model.safetensors": b"abc"}, UnreadableCheckpoint, f"{ID}/model.safetensors: 3 bytes"),
         ({"model.safetensors": b""}, UnreadableCheckpoint, f"{ID}/model.safetensors: 0 bytes"),
         ({"model.safetensors": bytes(100)}, UnreadableCheckpoint, f"{ID}/model.safetensors: the header"),

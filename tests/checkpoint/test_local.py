@@ -322,13 +322,17 @@ INDEX = "model.safetensors.index.json"
 FOLDERS: dict[str, tuple[dict[str, bytes | str], type[InputError], str]] = {
     "an empty folder": ({}, UnreadableCheckpoint, "empty"),
     "no weights": ({"README.md": "# hi", "config.json": "{}"}, UnreadableCheckpoint, "no weights"),
-    "a PyTorch pickle": ({"pytorch_model.bin": b"PK\x03\x04"}, UnsafeCheckpoint, "safetensors"),
-    "sharded pickles": ({"pytorch_model.bin.index.json": "{}"}, UnsafeCheckpoint, "pickles"),
-    "a .pt": ({"model.pt": b""}, UnsafeCheckpoint, "Convert them to safetensors"),
-    "a .pth": ({"weights.pth": b""}, UnsafeCheckpoint, "pickles"),
-    "a .ckpt": ({"v1.ckpt": b""}, UnsafeCheckpoint, "pickles"),
+    "a PyTorch file that is cut off": ({"pytorch_model.bin": b"PK\x03\x04"}, UnreadableCheckpoint, "truncated"),
+    "sharded PyTorch files without a map": (
+        {"pytorch_model.bin.index.json": "{}"},
+        UnreadableCheckpoint,
+        "no weight_map",
+    ),
+    "an empty .pt": ({"model.pt": b""}, UnreadableCheckpoint, "empty"),
+    "a bare pickle as .pth": ({"weights.pth": b"\x80\x02."}, UnsafeCheckpoint, "runs code"),
+    "a bare pickle as .ckpt": ({"v1.ckpt": b"\x80\x04."}, UnsafeCheckpoint, "runs code"),
     "only training state": ({"training_args.bin": b"", "optimizer.pt": b""}, UnreadableCheckpoint, "no weights"),
-    "only GGUF": ({"model-q4.gguf": b"GGUF"}, UnsupportedEncoding, "GGUF"),
+    "a GGUF file that is cut off": ({"model-q4.gguf": b"GGUF"}, UnreadableCheckpoint, "beyond the end"),
     "weights one folder down": ({"transformer/model.safetensors": GOOD}, UnreadableCheckpoint, "transformer/model"),
     "an LFS pointer": ({"model.safetensors": POINTER}, UnreadableCheckpoint, "git lfs pull"),
     "a shard that is an LFS pointer": ({INDEX: index({"w": SHARD}), SHARD: POINTER}, UnreadableCheckpoint, "git lfs"),
@@ -448,10 +452,10 @@ def test_a_file_that_changes_after_opening_is_noticed(tmp_path: Path) -> None:
         checkpoint.digests(compute=True)
 
 
-@pytest.mark.parametrize("name", ["model.bin", "model.pt", "x.gguf"])
-def test_other_formats_by_themselves(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["model.bin", "model.pt", "x.gguf", "m.safetensors", "w"])
+def test_any_bytes_by_themselves_are_refused_by_name(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"anything")
-    with pytest.raises(UnsupportedEncoding if name.endswith("gguf") else UnsafeCheckpoint, match=name):
+    with pytest.raises(InputError, match=name):
         open_local(tmp_path / name)
 
 

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from lineage_plugin.checkpoint import open_checkpoint
-from lineage_plugin.checkpoint.stored import StoredCheckpoint
+from lineage_plugin.checkpoint import Selection, open_checkpoint
 from lineage_plugin.checkpoint.open import parse_model_id
-from lineage_plugin.errors import LineageError, UsageError
+from lineage_plugin.checkpoint.stored import StoredCheckpoint
+from lineage_plugin.errors import HubNotFound, LineageError, UnreadableCheckpoint, UsageError
 from lineage_plugin.options import Options
 from tests.hub import LocalHub
 
@@ -22,17 +23,28 @@ OFFLINE = Options(offline=True)
 @pytest.mark.parametrize(
     ("ref", "parsed"),
     [
-        ("owner/name", ("owner/name", None)),
-        ("gpt2", ("gpt2", None)),
-        ("owner/name@main", ("owner/name", "main")),
-        ("owner/name@refs/pr/12", ("owner/name", "refs/pr/12")),
-        ("owner/name@v1.0+rc1", ("owner/name", "v1.0+rc1")),
-        ("o/n@" + "a" * 40, ("o/n", "a" * 40)),
-        ("Qwen/Qwen2.5-0.5B_x", ("Qwen/Qwen2.5-0.5B_x", None)),
-        ("gpt2@main", ("gpt2", "main")),
+        ("owner/name", ("owner/name", None, "")),
+        ("gpt2", ("gpt2", None, "")),
+        ("owner/name@main", ("owner/name", "main", "")),
+        ("owner/name@refs/pr/12", ("owner/name", "refs/pr/12", "")),
+        ("owner/name@refs/convert/onnx-1.2", ("owner/name", "refs/convert/onnx-1.2", "")),
+        ("owner/name@v1.0+rc1", ("owner/name", "v1.0+rc1", "")),
+        ("o/n@" + "a" * 40, ("o/n", "a" * 40, "")),
+        ("Qwen/Qwen2.5-0.5B_x", ("Qwen/Qwen2.5-0.5B_x", None, "")),
+        ("gpt2@main", ("gpt2", "main", "")),
+        ("owner/name@feature%2Fx", ("owner/name", "feature/x", "")),
+        ("owner/name/model.safetensors", ("owner/name", None, "model.safetensors")),
+        ("owner/name/deep/er/Model.GGUF", ("owner/name", None, "deep/er/Model.GGUF")),
+        ("owner/name/model.safetensors.index.json", ("owner/name", None, "model.safetensors.index.json")),
+        ("owner/name/unet/", ("owner/name", None, "unet/")),
+        ("owner/name@main/unet/", ("owner/name", "main", "unet/")),
+        ("owner/name@v1/a/b.safetensors", ("owner/name", "v1", "a/b.safetensors")),
+        ("owner/name@refs/pr/12/a.gguf", ("owner/name", "refs/pr/12", "a.gguf")),
+        ("owner/name@feature%2fx/a.gguf", ("owner/name", "feature/x", "a.gguf")),
+        ("owner/name@main/odd name (1).safetensors", ("owner/name", "main", "odd name (1).safetensors")),
     ],
 )
-def test_ids(ref: str, parsed: tuple[str, str | None]) -> None:
+def test_ids(ref: str, parsed: tuple[str, str | None, str]) -> None:
     assert parse_model_id(ref) == parsed
 
 
@@ -73,14 +85,32 @@ def test_ids(ref: str, parsed: tuple[str, str | None]) -> None:
         ("owner/name@", "revision"),
         ("owner/name@-x", "revision"),
         ("owner/name@a..b", "revision"),
-        ("owner/name@a/../b", "revision"),
+        ("owner/name@a/../b", "no path in a repository"),
         ("owner/name@a b", "revision"),
         ("owner/name@main\n", "revision"),
         ("owner/name@a?b", "revision"),
         ("owner/name@a@b", "revision"),
         ("owner/name@/a", "revision"),
-        ("owner/name@a//b", "revision"),
+        ("owner/name@a//b", "no path in a repository"),
         ("owner/name@" + "a" * 300, "revision"),
+        ("owner/name@feature/x", "no path in a repository"),
+        ("owner/name@refs/heads/main", "no path in a repository"),
+        ("owner/name@refs/pr/12x", "no path in a repository"),
+        ("owner/name@main/a.txt", "no path in a repository"),
+        ("owner/name@main/a/../b.gguf", "no path in a repository"),
+        ("owner/name@main//b.gguf", "no path in a repository"),
+        ("owner/name@main/b@c.gguf", "no path in a repository"),
+        ("owner/name@feature%2F..%2Fx", "revision"),
+        ("owner/name@a%2F%2Fb", "revision"),
+        ("owner/name@a%20b", "revision"),
+        ("gpt2@main/unet/", "no path in a repository"),
+        ("a/b/c", "ends with a slash"),
+        ("a/b/c.txt", "no such file or folder"),
+        ("a/b/../c.gguf", "no such file or folder"),
+        ("a/b/c@d/e.gguf", "no such file or folder"),
+        ("a/b//c.gguf", "no such file or folder"),
+        ("a/b/c\n.gguf", "no such file or folder"),
+        ("own..er/name/x.gguf", "neither"),
     ],
 )
 def test_what_is_no_model_is_one_clear_line(ref: str, phrase: str) -> None:
@@ -135,3 +165,58 @@ def test_impossible_tokens_are_refused_and_not_repeated(hub: LocalHub, token: st
     assert isinstance(caught.value, UsageError)
     assert token not in str(caught.value)
     assert hub.log.requests() == 0
+
+
+# One file, or one folder, of a repository -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def repository(hub: LocalHub) -> LocalHub:
+    """A repository of two files and a folder with settings of its own."""
+    folder = hub.root / "owner" / "name"
+    write_single(folder, {"w": torch.ones(2, 2)})
+    write_single(folder / "deep" / "er", {"w": torch.full((2, 2), 2.0)})
+    (folder / "model.safetensors").rename(folder / "first.safetensors")
+    save_file({"w": torch.full((2, 2), 3.0)}, folder / "second.safetensors")
+    (folder / "config.json").write_text('{"model_type": "top"}')
+    (folder / "deep" / "er" / "config.json").write_text('{"model_type": "deep"}')
+    (folder / "README.md").write_text("# card")
+    return hub
+
+
+@pytest.mark.parametrize(
+    ("ref", "file", "value", "settings"),
+    [
+        ("owner/name/second.safetensors", "second.safetensors", 3, "top"),
+        ("owner/name@main/first.safetensors", "first.safetensors", 1, "top"),
+        ("owner/name/deep/er/model.safetensors", "model.safetensors", 2, "deep"),
+        ("owner/name/deep/er/", "model.safetensors", 2, "deep"),
+        ("owner/name@main/deep/er/", "model.safetensors", 2, "deep"),
+    ],
+)
+def test_a_part_of_a_repository(repository: LocalHub, ref: str, file: str, value: float, settings: str) -> None:
+    checkpoint = open_checkpoint(ref, options=Options(endpoint=repository.endpoint))
+    assert checkpoint.weight_files == (file,)
+    assert checkpoint.id == ref.replace("@main", "").rstrip("/")
+    assert checkpoint.config == {"model_type": settings}
+    assert checkpoint.text("README.md") == "# card"
+    assert checkpoint.read([Selection("w")])[0][0, 0] == value
+    assert checkpoint.cost().requests == repository.log.requests()
+    # On this machine the same folder and file give the same.
+    path = repository.root / ref.replace("@main", "")
+    assert open_checkpoint(str(path), options=OFFLINE).read([Selection("w")])[0][0, 0] == value
+
+
+@pytest.mark.parametrize("path", ["missing.safetensors", "missing/", "deep/er/model.gguf", "first.safetensors/"])
+def test_a_part_that_is_not_there_is_one_line(repository: LocalHub, path: str) -> None:
+    with pytest.raises(HubNotFound, match="no file or folder") as caught:
+        open_checkpoint(f"owner/name/{path}", options=Options(endpoint=repository.endpoint))
+    assert str(caught.value).isprintable()
+
+
+def test_files_that_collide_can_be_given_as_the_message_says(repository: LocalHub) -> None:
+    options = Options(endpoint=repository.endpoint)
+    with pytest.raises(UnreadableCheckpoint, match="both hold 'w'") as caught:
+        open_checkpoint("owner/name", options=options)
+    given = str(caught.value).split("as '")[1].split("'")[0]
+    assert open_checkpoint(given, options=options).read([Selection("w")])[0][0, 0] == 3

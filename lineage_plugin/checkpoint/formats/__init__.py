@@ -107,13 +107,12 @@ def choose(names: Collection[str], *, where: str, only: str | None = None) -> tu
 
 def _nothing(names: Collection[str], where: str) -> UnreadableCheckpoint:
     """Explain why there are no weights to read."""
-    known = tuple(suffix for format in formats() for suffix in format.suffixes)
-    deeper = sorted(name for name in names if name.lower().endswith(known))
+    deeper = sorted(name for name in names if is_weight_file(name))
     if deeper:
         return UnreadableCheckpoint(
             where,
             "there are no weights at the top",
-            f"Give the folder or file that is meant, as '{shown(deeper[0], 80)}'.",
+            f"Give the folder or file that is meant, as '{shown(f'{where}/{deeper[0]}', 160)}'.",
         )
     problem = "there are no weights" if names else "the folder is empty"
     return UnreadableCheckpoint(where, problem, "A model folder holds model.safetensors.")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from lineage_plugin.checkpoint.components import config_of, find_weights, keep_named
 from lineage_plugin.checkpoint.formats import Format, Row
 from lineage_plugin.checkpoint.header import Header, header_size, parse_header
-from lineage_plugin.checkpoint.layout import MAX_INDEX, Layout, find_weights, join_headers, parse_index
+from lineage_plugin.checkpoint.layout import MAX_INDEX, Layout, Part, join_headers, parse_index
 from lineage_plugin.checkpoint.names import shown
 from lineage_plugin.checkpoint.source import Source
 from lineage_plugin.checkpoint.stored import Opened
+from lineage_plugin.checkpoint.types import TensorInfo
 from lineage_plugin.errors import UnreadableCheckpoint
 
 __all__ = ["FORMAT"]
@@ -27,24 +29,41 @@ def _find(names: Collection[str], where: str) -> Layout | None:
 
 
 def _open(source: Source, layout: Layout) -> Opened:
-    weight_map, names = None, layout.files
-    if layout.index is not None:
-        where = f"{source.where}/{shown(layout.index)}"
-        known = source.files.get(layout.index)
-        if known is not None and known.size > MAX_INDEX:
-            raise UnreadableCheckpoint(where, f"an index of {known.size} bytes is over the limit of {MAX_INDEX}")
-        data = source.data(layout.index, MAX_INDEX)
-        if data is None:
-            raise UnreadableCheckpoint(where, "there is no such file")
-        weight_map = parse_index(data, source.files.keys(), where=where)
-        names = tuple(sorted(set(weight_map.values())))
-    guesses = _guesses(names, weight_map)
-    headers = source.each(lambda name: _header(source, name, guesses[name]), names)
-    found = dict(zip(names, headers, strict=True))
+    layout = keep_named(source, layout)
+    parts = layout.parts or (Part("", "", layout.index, layout.files),)
+    maps = [None if p.index is None else _weight_map(source, p.folder, p.index) for p in parts]
+    files = [part.files if m is None else tuple(sorted(set(m.values()))) for part, m in zip(parts, maps, strict=True)]
+    guesses: dict[str, int] = {}
+    for names, weight_map in zip(files, maps, strict=True):
+        guesses.update(_guesses(names, weight_map))
+    found = source.each(lambda name: _header(source, name, guesses[name]), list(guesses))
+    headers = dict(zip(guesses, found, strict=True))
+    tensors: dict[str, TensorInfo] = {}
+    for part, names, weight_map in zip(parts, files, maps, strict=True):
+        prefix = f"{part.prefix}." if part.prefix else ""
+        joined = join_headers({name: headers[name] for name in names}, weight_map, where=source.where, prefix=prefix)
+        for name in joined.keys() & tensors.keys():
+            raise UnreadableCheckpoint(source.where, f"two components hold '{shown(name, 120)}'", "Give one of them.")
+        tensors.update(joined)
     metadata: dict[str, object] = {}
-    for header in headers:
+    for header in headers.values():
         metadata.update(header.metadata)
-    return Opened("safetensors", names, join_headers(found, weight_map, where=source.where), metadata=metadata)
+    config = config_of(source, layout) if layout.parts else None
+    return Opened("safetensors", tuple(headers), tensors, config=config, metadata=metadata, notes=layout.notes)
+
+
+def _weight_map(source: Source, folder: str, index: str) -> dict[str, str]:
+    """Read the index of a part in a folder; its files are named as seen from the top."""
+    where = f"{source.where}/{shown(index)}"
+    known = source.files.get(index)
+    if known is not None and known.size > MAX_INDEX:
+        raise UnreadableCheckpoint(where, f"an index of {known.size} bytes is over the limit of {MAX_INDEX}")
+    data = source.data(index, MAX_INDEX)
+    if data is None:
+        raise UnreadableCheckpoint(where, "there is no such file")
+    beside = {name[len(folder) :] for name in source.files if name.startswith(folder)}
+    found = parse_index(data, beside, where=where)
+    return {tensor: folder + file for tensor, file in found.items()} if folder else found
 
 
 def _guesses(names: Collection[str], weight_map: Mapping[str, str] | None) -> dict[str, int]:
@@ -81,11 +100,32 @@ FORMAT = Format(
     open=_open,
     rows=(
         Row(
-            "safetensors: one file, shards, `consolidated`, variants",
+            "safetensors: one file, shards, variants such as `fp16`",
             "yes",
             "header, then the rows",
             "-",
-            "F4 and F6 elements are listed, not decoded.",
+            "The unnamed variant is read, or the most precise. F4 and F6 elements are listed, not decoded.",
+        ),
+        Row(
+            "`consolidated.safetensors` with Meta's or Mistral's own names",
+            "yes",
+            "the same",
+            "-",
+            "Presented under transformers' names; queries and keys need the heads from `params.json` or `config.json`.",
+        ),
+        Row(
+            "diffusers pipelines, sentence-transformers",
+            "yes",
+            "the same, and each component's `config.json`",
+            "-",
+            "Components named in `model_index.json` or `modules.json`; those without safetensors are left aside.",
+        ),
+        Row(
+            "Git LFS pointers in a clone, of any format",
+            "as the format",
+            "by range, at the commit of the clone",
+            "a remote on the configured Hub",
+            "Only files whose digest on the Hub is the pointer's; not offline.",
         ),
     ),
 )
