@@ -13,6 +13,16 @@ from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 
+from lineage_plugin.adapters import (
+    contradictions,
+    is_adapter,
+    parts_of,
+    prepare,
+    read_settings,
+    revisions_differ,
+    settle,
+    without_coins,
+)
 from lineage_plugin.anatomy import Anatomy
 from lineage_plugin.card import BaseClaim, Declaration, base_not_found, claims_of_weights, read_card
 from lineage_plugin.checkpoint import Checkpoint, Cost, open_checkpoint
@@ -81,6 +91,9 @@ def check(
         stated=claims_of_weights(suspect.metadata, suspect.weight_files[0]),
     )
     findings = [*card_findings, *_read_with_care(suspect)]
+    if is_adapter(suspect):
+        settings = read_settings(suspect)
+        findings += [*contradictions(settings, parts_of(suspect.tensors)), *revisions_differ(declaration, settings)]
     subject = _Subject(suspect, options, progress)
     comparisons: list[Comparison] = []
     opened: list[Checkpoint] = []
@@ -203,7 +216,10 @@ class _Subject:
         suspect, options = self.checkpoint, self.options
         if _same_digests(suspect, base, compute=False):
             return identical(summarise(base, None), self._costs(base))
-        models = models_of(suspect, base)
+        prepared = prepare(suspect, base, seed=options.seed)
+        if prepared is not None and prepared.models is None:
+            return without_coins(prepared, summarise(base, None), self._costs(base), options.bar)
+        models = models_of(suspect, base) if prepared is None or prepared.models is None else prepared.models
         self._anatomy = self._anatomy or models.suspect_anatomy
         evidence = gather(models, options, partial(is_decided, bar=options.bar), self.progress)
         # Digests of local files cost reading them whole, so they are taken only where the sample leaves no difference.
@@ -212,7 +228,8 @@ class _Subject:
         said = [*suspect.notes, *_ignored_files(suspect), *(f"Of the base: {note}" for note in base.notes)]
         evidence = replace(evidence, limits=(*evidence.limits, *said))
         found = compared(evidence, options.bar, summarise(base, models.base_anatomy), self._costs(base))
-        return replace(found, part=models.suspect_anatomy.part, changes=(*found.changes, *_vocabularies(models)))
+        found = replace(found, part=models.suspect_anatomy.part, changes=(*found.changes, *_vocabularies(models)))
+        return found if prepared is None else settle(prepared, found, options.bar)
 
     def _costs(self, base: Checkpoint) -> tuple[Cost, Cost]:
         now, before = self.checkpoint.cost(), self._charged

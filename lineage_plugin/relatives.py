@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from lineage_plugin.adapters import is_adapter
 from lineage_plugin.anatomy import analyse
 from lineage_plugin.card import BaseClaim, Declaration, read_card
 from lineage_plugin.checkpoint import Checkpoint, Cost, open_checkpoint
@@ -106,7 +107,7 @@ def weigh_relatives(
     for checkpoint in opened:
         if _same(checkpoint, suspect):
             raise UsageError(f"{one_line(checkpoint.id, 200)}: the model cannot be its own candidate or ancestor")
-    if len(bases) < 2 and not wanted:
+    if (len(bases) < 2 and not wanted) or is_adapter(suspect):
         return Relatives(None, None, tuple(comparisons), (), _cost(opened))
     if not all(_in_place(comparison) for comparison in comparisons):
         # Differences are taken unit by unit; where those were moved they would say that nothing is left.

@@ -1,15 +1,21 @@
-"""What the weight files say about the model they were made from."""
+"""What other files of a model say of its base, and names that mean the same model."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from typing import Final
 
 from lineage_plugin.card.declaration import MAX_BASES, BaseClaim
 from lineage_plugin.card.reference import Reference, parse_reference
 
-__all__ = ["claims_of_weights"]
+__all__ = ["claims_of_weights", "copy_by_name"]
 
 _GGUF = "general.base_model"
+_QUANTISED: Final = re.compile(
+    r"[-_.](?:(?:bnb|unsloth|dynamic|gptq|awq|int|fp|nf|q)?[-_.]?(?:4|8)[-_.]?bit|gptq|awq|fp8|int[48])\Z"
+)
+"""Endings of names that tell a quantised copy."""
 
 
 def claims_of_weights(metadata: Mapping[str, object], file: str) -> tuple[BaseClaim, ...]:
@@ -35,3 +41,23 @@ def claims_of_weights(metadata: Mapping[str, object], file: str) -> tuple[BaseCl
         if isinstance(reference, Reference):
             found.setdefault(reference.id, BaseClaim(reference.id, reference.revision, file, None))
     return tuple(found.values())
+
+
+def copy_by_name(named: str, declared: str) -> bool:
+    """Say whether an id reads like a copy of another: the same name under another owner, or quantised.
+
+    Adapters are commonly trained on such copies (``unsloth/llama-3-8b-bnb-4bit``) while the card names the original.
+
+    Args:
+        named: An id, ``owner/name``.
+        declared: Another one.
+    """
+    return _plain_name(named) == _plain_name(declared)
+
+
+def _plain_name(id: str) -> str:
+    """Return a model's name without its owner and without words for quantisation."""
+    name = id.rpartition("/")[2].lower()
+    while (found := _QUANTISED.search(name)) is not None:
+        name = name[: found.start()]
+    return name.removeprefix("meta-")

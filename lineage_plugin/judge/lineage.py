@@ -80,7 +80,7 @@ def _findings(
             )
         case "derived":
             yield from _of_descent(comparison, declaration, here, base)
-        case "inconclusive" if comparison.evidence.coins == 0 and not comparison.layers:
+        case "inconclusive" if _nothing_compared(comparison):
             yield here(
                 "LIN304",
                 f"nothing could be compared with {base}: {comparison.summary}",
@@ -119,6 +119,11 @@ def _of_descent(
             level="note",
             help="Check dates and commit history: which of the two was there first?",
         )
+
+
+def _nothing_compared(comparison: Comparison) -> bool:
+    """Whether no coin was tossed although weights of the base were to be expected: not so for a bare adapter."""
+    return comparison.evidence.coins == 0 and not comparison.layers and comparison.kind != "adapter"
 
 
 def _part(comparison: Comparison, base: str) -> str:

@@ -45,7 +45,7 @@ _DEPENDENT = 3.0
 
 _KINDS = {
     "finetune": "fine-tuned",
-    "adapter": "a merged low-rank adapter",
+    "adapter": "a low-rank update",
     "quantized": "quantised",
     "merge": "a merge",
     "pruned": "pruned to fewer units or layers",

@@ -83,6 +83,12 @@ def test_a_claim_of_the_weights_is_a_note_at_the_line_of_the_card() -> None:
     assert [f.code for f in read_card("---\nlicense: mit\n---\n", stated=stated)[1]] == ["LIN201"]
 
 
+def test_a_base_that_reads_like_a_copy_of_the_declared_one_is_a_note() -> None:
+    for named, level in (("unsloth/N-bnb-4bit", "note"), ("x/N", "note"), ("x/N-Instruct", "warning")):
+        _, (found,) = read_card("---\nbase_model: o/n@v1\n---\n", adapter_config=config(f'"{named}"'))
+        assert (found.code, found.level) == ("LIN204", level)
+
+
 @pytest.mark.parametrize("count", [True, -1, 0, None, "1", 1.0])
 def test_a_count_that_is_no_count_claims_nothing(count: object) -> None:
     metadata = {"general.base_model.count": count, "general.base_model.0.repo_url": "https://huggingface.co/o/n"}

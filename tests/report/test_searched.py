@@ -132,7 +132,7 @@ def test_a_part_is_named() -> None:
     ("kind", "words"),
     [
         ("finetune", "derived (fine-tuned)"),
-        ("adapter", "derived (a merged low-rank adapter)"),
+        ("adapter", "derived (a low-rank update)"),
         ("quantized", "derived (quantised)"),
         ("merge", "derived (a merge)"),
         ("pruned", "derived (pruned"),

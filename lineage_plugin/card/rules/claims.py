@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lineage_plugin.card.claims import copy_by_name
 from lineage_plugin.card.declaration import BaseClaim
 from lineage_plugin.card.rules.registry import Card, rule
 from lineage_plugin.findings import Finding, finding
@@ -20,7 +21,8 @@ def other_base_named(card: Card) -> Iterator[Finding]:
     written by people. Where they differ one of them is wrong, or the base was loaded from a copy.
 
     A GGUF file names the base that the card of the converted model named, which is one generation further back where a
-    fine-tune was converted. Its claim is therefore a note.
+    fine-tune was converted. Its claim is therefore a note. So is an adapter's that reads like a copy of the declared
+    base, such as its quantised version under another owner.
 
     Example::
 
@@ -41,6 +43,7 @@ def other_base_named(card: Card) -> Iterator[Finding]:
         if claim.id.lower() in declared:
             continue
         converted = claim is not declaration.adapter
+        copied = any(copy_by_name(claim.id, base.id) for base in declaration.bases)
         yield finding(
             "LIN204",
             f"{one_line(claim.file)} names the base {claim.id}, the card {_listed(declaration.bases)}",
@@ -50,7 +53,7 @@ def other_base_named(card: Card) -> Iterator[Finding]:
             help="Converters copy this from the card of the converted model: it may be the base of the declared base."
             if converted
             else "Declare the model that the adapter was trained on; if that was a copy of the base, keep the card.",
-            level="note" if converted else None,
+            level="note" if converted or copied else None,
         )
 
 

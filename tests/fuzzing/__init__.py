@@ -1,0 +1,1 @@
+"""Fuzzing of everything that parses files from outside: mutators, targets, and workers that survive what they find."""

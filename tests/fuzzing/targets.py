@@ -1,0 +1,302 @@
+"""What is fuzzed: every checkpoint format with samples, and the small files beside the weights.
+
+A module ``tests/checkpoint/formats/<name>_samples.py`` that defines ``SAMPLES`` is a target by being there.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import random
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lineage_plugin.anatomy import analyse
+from lineage_plugin.card import read_card
+from lineage_plugin.checkpoint.local import open_local
+from lineage_plugin.checkpoint.names import is_printable_name
+from lineage_plugin.checkpoint.types import Checkpoint, Selection, TensorInfo
+from lineage_plugin.errors import LineageError
+from lineage_plugin.tokens import read_vocabulary
+from tests.fuzzing.accidents import ACCIDENTS
+
+__all__ = ["Target", "exercise", "find_target", "target_names"]
+
+_FORMATS = Path(__file__).parents[1] / "checkpoint" / "formats"
+_SUFFIX = "_samples"
+_MOST_TENSORS = 8
+_SMALL = 1 << 14
+
+Sample = Callable[[Path], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Something that parses files.
+
+    Attributes:
+        name: What it is called.
+        samples: What writes a tiny valid folder, by name.
+        exercise: Uses a folder; returns whether it could be used. Raises nothing but LineageError.
+        only: Files that are damaged; None for all.
+    """
+
+    name: str
+    samples: Mapping[str, Sample]
+    exercise: Callable[[Path, random.Random], bool]
+    only: frozenset[str] | None = None
+
+
+def target_names() -> tuple[str, ...]:
+    """Return the names of all targets; nothing heavy is imported for it."""
+    formats = sorted(path.stem.removesuffix(_SUFFIX) for path in _FORMATS.glob(f"*{_SUFFIX}.py"))
+    return (*formats, *_SMALL_FILES)
+
+
+def find_target(name: str) -> Target:
+    """Return a target.
+
+    Raises:
+        KeyError: When there is none of the name.
+        ImportError: When what writes its samples is not installed.
+    """
+    if name in _SMALL_FILES:
+        return _SMALL_FILES[name]
+    if name in ACCIDENTS:
+        return Target(name, *ACCIDENTS[name])
+    if not (_FORMATS / f"{name}{_SUFFIX}.py").is_file():
+        raise KeyError(name)
+    module = importlib.import_module(f"tests.checkpoint.formats.{name}{_SUFFIX}")
+    return Target(name, module.SAMPLES, exercise)
+
+
+def exercise(folder: Path, rng: random.Random) -> bool:
+    """Open a folder, read a few rows and columns of some tensors, and look at everything else it says.
+
+    Returns:
+        Whether a tensor could be read.
+    """
+    checkpoint = open_local(folder)
+    described = (
+        checkpoint.format,
+        checkpoint.notes,
+        checkpoint.cost(),
+        dict(checkpoint.metadata),
+        checkpoint.weight_files,
+    )
+    assert all(isinstance(note, str) and "\n" not in note for note in described[1])
+    _config(checkpoint)
+    names = list(checkpoint.tensors)
+    read = 0
+    for name in names if len(names) <= _MOST_TENSORS else rng.sample(names, _MOST_TENSORS):
+        info = checkpoint.tensors[name]
+        assert info.name == name and is_printable_name(name)
+        for selection in _selections(info, rng):
+            read += _read(checkpoint, info, selection)
+    return read > 0
+
+
+def _config(checkpoint: Checkpoint) -> Mapping[str, object]:
+    try:
+        return checkpoint.config
+    except LineageError as error:
+        one_line(error)
+        return {}
+
+
+def one_line(error: LineageError) -> None:
+    """Check that a message is what a user may be shown."""
+    text = str(error)
+    assert text and text.isprintable() and len(text) < 2000, f"not a message: {text[:200]!r}"
+
+
+def _selections(info: TensorInfo, rng: random.Random) -> list[Selection]:
+    height = info.size if len(info.shape) <= 1 else info.shape[0]
+    width = 1 if len(info.shape) <= 1 else info.size // max(1, info.shape[0])
+    chosen = [Selection(info.name, _few(height, rng), _few(width, rng))]
+    if info.size <= _SMALL:
+        chosen.append(Selection(info.name))
+    if len(info.shape) > 2 and info.shape[-1]:
+        last = info.shape[-1]
+        chosen.append(Selection(info.name, _few(info.size // last, rng), _few(last, rng), width=last))
+    return chosen
+
+
+def _few(extent: int, rng: random.Random) -> np.ndarray:
+    """Return some indices: the ends, and any two."""
+    if extent <= 0:
+        return np.empty(0, np.int64)
+    return np.unique(np.array([0, extent - 1, rng.randrange(extent), rng.randrange(extent)], np.int64))
+
+
+def _read(checkpoint: Checkpoint, info: TensorInfo, selection: Selection) -> bool:
+    try:
+        (found,) = checkpoint.read([selection])
+    except LineageError as error:
+        one_line(error)
+        return False
+    assert found.dtype == np.float32 and found.ndim == 2
+    if selection.rows is not None and selection.columns is not None:
+        assert found.shape == (selection.rows.size, selection.columns.size), f"{info} gave {found.shape}"
+    else:
+        assert found.size == info.size, f"{info} gave {found.shape}"
+    return True
+
+
+# Small files --------------------------------------------------------------------------------------------------------
+
+
+def _use_config(folder: Path, rng: random.Random) -> bool:
+    checkpoint = open_local(folder)
+    analyse(checkpoint.tensors, checkpoint.config)
+    return True
+
+
+def _use_tokenizer(folder: Path, rng: random.Random) -> bool:
+    return read_vocabulary(open_local(folder)) is not None
+
+
+def _use_card(folder: Path, rng: random.Random) -> bool:
+    checkpoint = open_local(folder)
+    _, findings = read_card(checkpoint.data("README.md"), adapter_config=checkpoint.data("adapter_config.json"))
+    assert all(finding.message.isprintable() for finding in findings)
+    return True
+
+
+def _safetensors(folder: Path, tensors: Mapping[str, tuple[int, ...]], file: str = "model.safetensors") -> None:
+    """Write zeros; by hand, for nothing here needs more."""
+    header, data, rng = {}, b"", np.random.default_rng(0)
+    for name, shape in tensors.items():
+        values = rng.normal(size=shape).astype("<f4").tobytes()
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + len(values)]}
+        data += values
+    text = json.dumps(header).encode()
+    (folder / file).write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+_LLAMA = {
+    "model.embed_tokens.weight": (16, 8),
+    **{f"model.layers.{n}.self_attn.{p}_proj.weight": (8, 8) for n in range(2) for p in "qo"},
+    **{f"model.layers.{n}.self_attn.{p}_proj.weight": (4, 8) for n in range(2) for p in "kv"},
+    **{f"model.layers.{n}.mlp.{p}_proj.weight": (12, 8) for n in range(2) for p in ("gate", "up")},
+    **{f"model.layers.{n}.mlp.down_proj.weight": (8, 12) for n in range(2)},
+    **{f"model.layers.{n}.{p}_layernorm.weight": (8,) for n in range(2) for p in ("input", "post_attention")},
+    "model.norm.weight": (8,),
+    "lm_head.weight": (16, 8),
+}
+_CONFIG = {
+    **{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 8, "intermediate_size": 12},
+    **{"num_attention_heads": 2, "num_key_value_heads": 1, "num_hidden_layers": 2, "head_dim": 4, "vocab_size": 16},
+    **{"rope_theta": 10000.0, "rope_scaling": {"rope_type": "linear", "factor": 2.0}, "tie_word_embeddings": False},
+}
+_ADAPTER = {
+    **{"base_model_name_or_path": "owner/name", "revision": None, "peft_type": "LORA", "r": 2, "lora_alpha": 4},
+    **{
+        "target_modules": ["q_proj", "v_proj"],
+        "use_rslora": False,
+        "rank_pattern": {"layers.0": 4},
+        "alpha_pattern": {},
+    },
+}
+_CARD = """---
+base_model:
+- owner/name
+- other/name
+base_model_relation: finetune
+license: apache-2.0
+tags: [a, b]
+datasets: {x: 1, y: [2, 3]}
+---
+# Text
+"""
+_TOKENIZER = {
+    "version": "1.0",
+    "added_tokens": [{"id": 15, "content": "<s>", "special": True}],
+    "pre_tokenizer": {"type": "ByteLevel"},
+    "decoder": {"type": "Sequence", "decoders": [{"type": "Replace", "pattern": {"String": "▁"}, "content": " "}]},
+    "model": {"type": "BPE", "vocab": {f"t{n}": n for n in range(15)}, "merges": ["t 1"], "byte_fallback": True},
+}
+
+
+def _llama(files: Mapping[str, bytes]) -> Sample:
+    def write(folder: Path) -> None:
+        _safetensors(folder, _LLAMA)
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+
+    return write
+
+
+def _sharded(folder: Path) -> None:
+    names = list(_LLAMA)
+    parts = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
+    for file, part in parts.items():
+        _safetensors(folder, {name: _LLAMA[name] for name in part}, file)
+    weight_map = {name: file for file, part in parts.items() for name in part}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+
+
+def _pointer(folder: Path) -> None:
+    # As git-lfs writes them: github.com/git-lfs/git-lfs, docs/spec.md.
+    text = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'4d' * 32}\nsize 12345\n"
+    (folder / "model.safetensors").write_text(text)
+
+
+def _piece(text: str, kind: int) -> bytes:
+    raw = text.encode()
+    inner = b"\x0a" + bytes([len(raw)]) + raw + b"\x15\x00\x00\x80\xbf\x18" + bytes([kind])
+    return b"\x0a" + bytes([len(inner)]) + inner
+
+
+def _dumped(value: object) -> bytes:
+    return json.dumps(value).encode()
+
+
+_SMALL_FILES: dict[str, Target] = {
+    "config": Target(
+        "config", {"llama": _llama({"config.json": _dumped(_CONFIG)})}, _use_config, frozenset({"config.json"})
+    ),
+    "index": Target("index", {"sharded": _sharded}, exercise, frozenset({"model.safetensors.index.json"})),
+    "pointer": Target("pointer", {"lfs": _pointer}, exercise),
+    "card": Target(
+        "card",
+        {
+            "card": _llama({"README.md": _CARD.encode()}),
+            "adapter": _llama({"README.md": _CARD.encode(), "adapter_config.json": _dumped(_ADAPTER)}),
+        },
+        _use_card,
+        frozenset({"README.md", "adapter_config.json"}),
+    ),
+    "tokenizer": Target(
+        "tokenizer",
+        {
+            "tokenizers": _llama({"tokenizer.json": _dumped(_TOKENIZER)}),
+            "sentencepiece": _llama(
+                {
+                    "tokenizer.model": b"".join(_piece(f"▁t{n}", 1 + n % 6) for n in range(15)),
+                    "added_tokens.json": _dumped({"<pad>": 15}),
+                }
+            ),
+            "vocab": _llama({"vocab.json": _dumped({f"Ġt{n}": n for n in range(15)})}),
+            "lines": _llama({"vocab.txt": b"".join(b"##t%d\n" % n for n in range(15))}),
+            "tekken": _llama(
+                {
+                    "tekken.json": _dumped(
+                        {
+                            "config": {"default_vocab_size": 14, "default_num_special_tokens": 2, "pattern": "x"},
+                            "vocab": [{"rank": n, "token_bytes": "dGU=", "token_str": "te"} for n in range(12)],
+                            "special_tokens": [{"rank": 0, "token_str": "<s>", "is_control": True}],
+                        }
+                    )
+                }
+            ),
+            "tiktoken": _llama({"tokenizer.model": b"".join(b"dGU%c %d\n" % (65 + n, n) for n in range(15))}),
+        },
+        _use_tokenizer,
+        frozenset({"tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json", "added_tokens.json"}),
+    ),
+}
