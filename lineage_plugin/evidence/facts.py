@@ -78,7 +78,7 @@ def stored_rows(sample: Sample) -> list[StoredRows]:
         one, other = mine[role], theirs[role]
         if (one.axis, one.span, one.index.shape[1]) == (0, None, 1) == (other.axis, other.span, other.index.shape[1]):
             most = max(FEWEST_ROWS, min(MOST_ROWS, ROW_BYTES // max(1, a[:1].nbytes)))
-            found.append(StoredRows(role, one.tensor, other.tensor, a[:most], b[:most]))
+            found.append(StoredRows(role, one.tensor, other.tensor, a[:most].copy(), b[:most].copy()))
     return found
 
 

@@ -78,8 +78,9 @@ def _below(folder: Path) -> None:
         file.rename(folder / "weights" / file.name)
 
 
-def original_names(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Bring a transformers state into Mistral's names and row order."""
+def original_names(tensors: Mapping[str, torch.Tensor], head: int | None = None) -> dict[str, torch.Tensor]:
+    """Bring a transformers state into Mistral's names and row order; ``head`` is the width of a head."""
+    head = head or HEAD
     top = {"model.embed_tokens": "tok_embeddings", "model.norm": "norm", "lm_head": "output"}
     inside = {
         "self_attn.q_proj": "attention.wq",
@@ -102,8 +103,8 @@ def original_names(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tenso
         new = inside.get(rest, rest.replace("block_sparse_moe", "feed_forward"))
         if rest in ("self_attn.q_proj", "self_attn.k_proj"):
             # view(heads, 2, half).transpose is what permute() and permute_for_rope() undo.
-            heads = tensor.shape[0] // HEAD
-            tensor = tensor.view(heads, 2, HEAD // 2, -1).transpose(1, 2).reshape(tensor.shape).contiguous()
+            heads = tensor.shape[0] // head
+            tensor = tensor.view(heads, 2, head // 2, -1).transpose(1, 2).reshape(tensor.shape).contiguous()
         found[f"layers.{layer}.{new}.weight"] = tensor
     return found
 
