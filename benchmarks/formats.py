@@ -37,7 +37,12 @@ FAMILIES = (
     ("atlas", "atlas-docs", "atlas-twin", "boreas"),
 )
 """Names of the four models in folders that are known."""
-EXPECTED = {"child": {"derived"}, "twin": {"shared-init", "inconclusive"}, "other": {"unrelated"}}
+EXPECTED = {
+    "base": {"derived", "identical"},
+    "child": {"derived"},
+    "twin": {"shared-init", "inconclusive"},
+    "other": {"unrelated"},
+}
 SCHEMES = (
     ("GGUF Q4_0", "GGUF Q4_0"),
     ("bitsandbytes NF4 double", "bitsandbytes NF4 double"),
@@ -223,7 +228,7 @@ def _row(answers: Answers, root: Path, models: dict[str, Path], entry: Entry) ->
     cells: dict[str, str] = {}
     costs: dict[str, str] = {}
     child: Answer | None = None
-    total = 0.0
+    total = 0
     for role in ROLES[1:]:
         if role not in entry.locate:
             cells[role] = costs[role] = "-"
@@ -237,7 +242,7 @@ def _row(answers: Answers, root: Path, models: dict[str, Path], entry: Entry) ->
         local = answers.ask(path, str(models["base"]))
         remote = answers.ask(_published(root, Path(path)), "zoo/base")
         if role == "child":
-            child, total = local, sum(file.stat().st_size for file in Path(path).rglob("*") if file.is_file())
+            child, total = local, local.comparison.suspect_cost.bytes_total if local.comparison else 0
         shown = []
         for where, answer in (("local", local), ("Hub", remote)):
             right = answer.relation in EXPECTED[role] or (where == "Hub" and answer.relation.startswith("refused"))
@@ -273,21 +278,21 @@ def _published(root: Path, path: Path) -> str:
 
 
 def _both(answers: Answers, made: Made, names: set[str]) -> None:
-    """Print the table of quantised models against quantised ones."""
-    print("| suspect | base | child | kind | said | log10 E | twin | unrelated |\n|" + "---|" * 8)
+    """Print the table of quantised models against quantised ones; a copy is the base itself in the suspect's format."""
+    print("| suspect | base | child | kind | said | log10 E | twin | unrelated | copy | kind | said |\n|" + "---|" * 11)
     for mine, theirs in SCHEMES:
         if not {mine, theirs} <= names:
             continue
         suspect, base = CONVERSIONS[mine], CONVERSIONS[theirs]
-        found = {role: answers.ask(made.path(suspect, role), made.path(base, "base")) for role in ROLES[1:]}
+        found = {role: answers.ask(made.path(suspect, role), made.path(base, "base")) for role in ROLES}
         cells = {
             role: answers.mark(answer.relation, answer.relation in EXPECTED[role], f"{mine} on {theirs}, {role}")
             for role, answer in found.items()
         }
-        child = found["child"]
+        child, copy = found["child"], found["base"]
         print(
             f"| {mine} | {theirs} | {cells['child']} | {child.kind} | {child.said} | {child.evidence} | "
-            f"{cells['twin']} | {cells['other']} |",
+            f"{cells['twin']} | {cells['other']} | {cells['base']} | {copy.kind} | {copy.said} |",
             flush=True,
         )
 

@@ -117,6 +117,7 @@ def facts_of(models: Models, found: PairEvidence, silent: Collection[str], rows:
     suspect, base = models.suspect_anatomy, models.base_anatomy
     experts = [any(group.name == "experts" for group in anatomy.groups) for anatomy in (suspect, base)]
     upcycled = experts == [True, False]
+    packing = _narrow(models)
     layers = found.layer_map
     looked_at = rows[:: max(1, -(-len(rows) // LOOKED_AT))]
     return Facts(
@@ -131,7 +132,8 @@ def facts_of(models: Models, found: PairEvidence, silent: Collection[str], rows:
         width_kept=suspect.width / base.width if suspect.width and base.width else 1.0,
         grids=tuple(grid(row.suspect, _dtype(models.suspect, row.suspect_tensor)) for row in looked_at),
         base_grids=tuple(grid(row.base, _dtype(models.base, row.base_tensor)) for row in looked_at),
-        narrow_dtype=_narrow(models),
+        narrow_dtype=packing[0],
+        base_narrow_dtype=packing[1],
         low_rank=None if found.relabelled else _low_rank(models, rows),
         change=None if found.relabelled else _change(rows),
         rounded=not found.relabelled and bool(rows) and all(_only_rounded(models, row) for row in rows),
@@ -210,16 +212,18 @@ def _dtype(checkpoint: Checkpoint, tensor: str) -> str:
     return checkpoint.tensors[tensor].dtype
 
 
-def _narrow(models: Models) -> str | None:
-    """Return how the suspect's weights are packed into fewer bits, where the base's are not packed in that way."""
+def _narrow(models: Models) -> tuple[str | None, str | None]:
+    """Return how the suspect's weights are packed where the base's are not packed in that way, and the base's."""
     suspect, base = ({_packing(info) for info in model.tensors.values()} for model in (models.suspect, models.base))
-    found = sorted(name for name in suspect - base if name)
-    return ", ".join(found) or None
+    mine, others = (sorted(name for name in names if name) for names in (suspect - base, base))
+    return ", ".join(mine) or None, ", ".join(others) or None
 
 
 def _packing(info: TensorInfo) -> str | None:
     if info.encoding is not None:
-        return info.encoding.name
+        named, bits = info.encoding.name, f"{info.encoding.bits:g}"
+        # Most names tell the bits: Q4_K, NF4, MXFP4.
+        return named if bits in named else f"{named} with {bits} bits"
     return info.dtype if info.dtype in _NARROW else None
 
 

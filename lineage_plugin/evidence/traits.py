@@ -39,6 +39,8 @@ _SPARSE = 0.05
 """Share of zeros beyond the base's from which weights count as pruned."""
 _SPARSE_GRID = 0.2
 """The same beyond the zeros that a grid itself makes, which are known for a normal law only."""
+_SPARSE_PACKED = 0.6
+"""Share of zeros from which packed weights count as pruned: two bits leave about half."""
 _ON_GRID = 0.5
 """Share of the matrices that must lie on a grid; embeddings, heads and routers are commonly left as they are."""
 _BEYOND = 3.0
@@ -63,7 +65,8 @@ class Facts:
         width_kept: The same for the residual stream.
         grids: For each matrix looked at, the grid that it lies on.
         base_grids: The same for the base.
-        narrow_dtype: A storage type narrower than 16 bits that the suspect has and the base has not.
+        narrow_dtype: How the suspect's weights are packed into fewer than 16 bits, where the base's are not packed so.
+        base_narrow_dtype: The same of the base, whatever the suspect's are.
         low_rank: The rank of the differences, when low.
         change: Root mean square of the differences, relative to the weights; None when not known.
         rounded: Whether all differences are those of conversion to another storage type.
@@ -86,6 +89,7 @@ class Facts:
     grids: tuple[Grid | None, ...] = ()
     base_grids: tuple[Grid | None, ...] = ()
     narrow_dtype: str | None = None
+    base_narrow_dtype: str | None = None
     low_rank: LowRank | None = None
     change: float | None = None
     rounded: bool = False
@@ -161,6 +165,8 @@ def kind_of(facts: Facts) -> tuple[str | None, str]:
         return None, "no value that was read differs from the base's"
     if not found and facts.rounded:
         return None, "the values differ from the base's by no more than conversion to another storage type does"
+    if not found and facts.base_narrow_dtype is not None:
+        return _of_narrow_base(facts, facts.base_narrow_dtype)
     if not found:
         return (
             "finetune",
@@ -195,9 +201,9 @@ def _zeros(facts: Facts) -> list[tuple[str, str]]:
     found = []
     allowed = facts.base_zeros + _SPARSE
     coarse = [one for one in facts.grids if one is not None]
-    if facts.narrow_dtype is not None and not coarse:
-        # Levels that are not known may have any share of zeros among them.
-        allowed = 1.0
+    if facts.narrow_dtype is not None:
+        # Not every packed matrix has been looked at, and few levels have many zeros among them.
+        allowed = max(allowed, _SPARSE_PACKED)
     elif coarse:
         # Coarse levels have a zero among them, which takes erf(step / sqrt(8)) of weights with a normal law.
         share = float(np.mean([0.5 if one.noise is None else math.erf(1.2247 * one.noise) for one in coarse]))
@@ -213,10 +219,24 @@ def _zeros(facts: Facts) -> list[tuple[str, str]]:
     return found
 
 
+def _of_narrow_base(facts: Facts, packing: str) -> tuple[str | None, str]:
+    """Say what became of a base that is itself quantised: unpacked or unrounded, or trained further."""
+    noise = [one.noise for one in facts.base_grids if one is not None and one.noise is not None]
+    if facts.change is None or not noise:
+        return "finetune", f"the base is stored as {packing}, from whose rounding further training is not told"
+    if facts.change <= _BEYOND * float(np.median(noise)):
+        return None, f"the values differ from the base's by no more than its own rounding does ({packing})"
+    return (
+        "finetune",
+        f"the weights differ by {facts.change:.1%}, more than the rounding of the base ({packing}) explains",
+    )
+
+
 def _narrower(facts: Facts) -> list[tuple[str, str]]:
-    if facts.narrow_dtype is not None:
-        return [("quantized", f"the weights are stored as {facts.narrow_dtype}")]
     found = [one for one in facts.grids if one is not None]
+    if facts.narrow_dtype is not None:
+        against = f", the base's as {facts.base_narrow_dtype}" if facts.base_narrow_dtype is not None else ""
+        return [("quantized", f"the weights are stored as {facts.narrow_dtype}{against}{_trained(facts, found)}")]
     fewest = min((one.bits for one in facts.base_grids if one is not None), default=None)
     if fewest is not None:
         found = [one for one in found if one.bits < fewest]
@@ -226,10 +246,15 @@ def _narrower(facts: Facts) -> list[tuple[str, str]]:
     texts: Sequence[str] = [one.text for one in found]
     common = max(dict.fromkeys(texts), key=texts.count)
     reason = f"{len(found)} of {len(facts.grids)} matrices lie on a grid: {common}"
-    noise = [one.noise for one in found if one.noise is not None]
+    return [("quantized", reason + _trained(facts, found))]
+
+
+def _trained(facts: Facts, grids: Sequence[Grid]) -> str:
+    """Say whether the weights were trained before they were rounded."""
+    noise = [one.noise for one in grids if one.noise is not None]
     if facts.change is not None and noise and facts.change > _BEYOND * float(np.median(noise)):
-        reason += f", though the weights differ by {facts.change:.1%}, more than that explains: trained before"
-    return [("quantized", reason)]
+        return f", though the weights differ by {facts.change:.1%}, more than that explains: trained before"
+    return ""
 
 
 def _adapter(found: LowRank) -> str:
