@@ -140,7 +140,7 @@ def facts_of(models: Models, found: PairEvidence, silent: Collection[str], rows:
         zeros=_mean([sparsity(row.suspect) for row in rows]),
         base_zeros=_mean([sparsity(row.base) for row in rows]),
         zero_pattern=_pattern(rows),
-        dead=sum(int((dead_units(row.suspect) & ~dead_units(row.base)).sum()) for row in rows),
+        dead=sum(_dead(row) for row in rows),
     )
 
 
@@ -158,6 +158,13 @@ def _kinds_without_trace(found: PairEvidence, silent: Collection[str]) -> tuple[
 def _low_rank(models: Models, rows: Sequence[StoredRows]) -> LowRank | None:
     noise = [rounding_error(row.suspect, _dtype(models.suspect, row.suspect_tensor)) for row in rows]
     return low_rank([row.suspect - row.base for row in rows], noise, [row.role for row in rows]) if rows else None
+
+
+def _dead(row: StoredRows) -> int:
+    """Count units that are zero in the suspect and not in the base, but for those that rounding took to zero."""
+    alive = np.abs(row.suspect[row.suspect != 0])
+    step = float(alive.min()) if alive.size else 0.0
+    return int((dead_units(row.suspect) & (np.abs(row.base).max(axis=1, initial=0.0) > 0.5 * step)).sum())
 
 
 def _change(rows: Sequence[StoredRows]) -> float | None:

@@ -69,7 +69,7 @@ def _in_stored_order(
     suspect, base = models.suspect, models.base
     budget = options.budget if options.budget is not None else _default_budget(models, options)
     plan = plan_rounds(suspect, base, pairs, seed=options.seed, budget=options.budget, exhaustive=options.exhaustive)
-    tally = Tally(models.exact, len({pair.base.layer for pair in pairs}))
+    tally = Tally(models.exact, len({pair.base.layer for pair in pairs}), models.rounded)
     share = math.log10(identity_weight(models))
     complete, stopped = False, None
     evidence: PairEvidence | None = None

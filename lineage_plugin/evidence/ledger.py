@@ -7,8 +7,9 @@ of a kind whose units are sorted in the suspect are not counted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,9 @@ from lineage_plugin.evidence.repeats import (
 )
 from lineage_plugin.evidence.sample import Sample
 
-__all__ = ["CoinCount", "Ledger", "Toss"]
+__all__ = ["CoinCount", "Ledger", "Side", "Toss"]
+
+Side = Literal["suspect", "base"]
 
 FloatArray = NDArray[np.float32]
 Float64Array = NDArray[np.float64]
@@ -69,12 +72,21 @@ class Ledger:
 
     A toss, once made, is never revised, so that the e-value stays a martingale: a repeat that is read in a later round
     than its first copy is passed over. What is kept between rounds is bounded: a few units of each group's first read.
+
+    The model that is relabelled is the base, and the suspect is what is given. Where the base is quantised it is the
+    other way round (:mod:`lineage_plugin.evidence.rounding`), so that repeats inside the suspect share a coin, too; and
+    where either is, units that are sorted in either model have no swap coins.
+
+    Args:
+        rounded: Which of the models are quantised: ``suspect``, ``base``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rounded: Collection[Side] = ()) -> None:
         self._tosses: list[Toss] = []
-        self._scores: dict[str, list[Float64Array]] = {}
-        self._first_reads: dict[_Form, list[tuple[_Key, tuple[FloatArray, ...]]]] = {}
+        self._repeating: tuple[Side, ...] = ("base", "suspect") if "base" in rounded else ("base",)
+        self._sorting: tuple[Side, ...] = ("suspect", "base") if rounded else ("suspect",)
+        self._scores: dict[tuple[Side, str], list[Float64Array]] = {}
+        self._first_reads: dict[_Form, list[tuple[_Key, dict[Side, tuple[FloatArray, ...]]]]] = {}
         self._class: dict[_Key, _Key] = {}
         self._swapped: set[tuple[_Key, bytes]] = set()
         self._signed: dict[_Key, IntArray] = {}
@@ -89,8 +101,9 @@ class Ledger:
         """
         for sample in samples:
             if sample.probe.base.swap and not sample.probe.searched:
-                score = order_score(sample.suspect, sample.probe.base.block[sample.probe.units])
-                self._scores.setdefault(sample.probe.base.name, []).append(score)
+                for side in self._sorting:
+                    score = order_score(_rows(sample, side), sample.probe.base.block[sample.probe.units])
+                    self._scores.setdefault((side, sample.probe.base.name), []).append(score)
         searched = [sample for sample in samples if sample.probe.searched]
         stored = [sample for sample in samples if not sample.probe.searched]
         self._toss_searched(searched)
@@ -99,7 +112,7 @@ class Ledger:
         for sample in stored:
             classes.setdefault(self._class[sample.probe.base.key], []).append(sample)
         for key, alike in classes.items():
-            clones = [repeated_units(sample.base) for sample in alike]
+            clones = [self._clones(sample) for sample in alike]
             if any(clone.any() for clone in clones):
                 self.repeats.add(alike[0].probe.base.name)
             self._toss_swaps(key, alike, clones)
@@ -110,17 +123,34 @@ class Ledger:
         searched: dict[_Form, tuple[Sample, IntArray]] = {}
         for sample in fresh:
             chosen, pairs = search_units(sample.pairs, sample.probe.units.shape[0])
-            trimmed = tuple(part[np.ix_(chosen, search_elements(part.shape[1]))] for part in sample.base)
+            trimmed = {
+                side: tuple(part[np.ix_(chosen, search_elements(part.shape[1]))] for part in _rows(sample, side))
+                for side in self._repeating
+            }
             self._first_reads.setdefault(_form(sample), []).append((sample.probe.base.key, trimmed))
             searched[_form(sample)] = (sample, pairs)
         for form, (sample, pairs) in searched.items():
             reads = self._first_reads[form]
-            label = repeat_classes([trimmed for _, trimmed in reads], sample.odd, pairs, sample.probe.base.flip)
+            labels = {
+                side: repeat_classes([rows[side] for _, rows in reads], sample.odd, pairs, sample.probe.base.flip)
+                for side in self._repeating
+            }
+            label = labels["base"]
+            if "suspect" in labels:
+                _, first, whole = np.unique(
+                    _components(label, labels["suspect"]), return_index=True, return_inverse=True
+                )
+                label = first[whole]
             for (key, _), value in zip(reads, label, strict=True):
                 self._class.setdefault(key, self._class.get(reads[value][0], reads[value][0]))
             # Several partners of one group are the suspect's doing, no repeat of the base.
-            if len(set(label.tolist())) < len({key for key, _ in reads}):
+            if len(set(labels["base"].tolist())) < len({key for key, _ in reads}):
                 self.repeats.add(sample.probe.base.name)
+
+    def _clones(self, sample: Sample) -> BoolArray:
+        """Say which units of a sample are clones of an earlier one, in a model whose repeats count."""
+        clone: BoolArray = np.logical_or.reduce([repeated_units(_rows(sample, side)) for side in self._repeating])
+        return clone
 
     def _toss_swaps(self, key: _Key, alike: Sequence[Sample], clones: Sequence[BoolArray]) -> None:
         """Toss a fair coin a pair of base units: statistics of all copies are added, then the sum is tossed."""
@@ -165,13 +195,16 @@ class Ledger:
         samples = [sample for sample in samples if any(_written(sample))]
         if not samples:
             return
-        same = _repeats(samples)
+        same = _repeats(samples, "base")
         base = np.concatenate([_nodes(same[s.probe.base.key], s.probe.units) for s in samples])
-        suspect = np.concatenate([_nodes(s.probe.suspect.key, s.probe.partner_units) for s in samples])
+        same = _repeats(samples, "suspect") if "suspect" in self._repeating else {}
+        suspect = np.concatenate(
+            [_nodes(same.get(s.probe.suspect.key, s.probe.suspect.key), s.probe.partner_units) for s in samples]
+        )
         _, base = np.unique(base, return_inverse=True)
         _, suspect = np.unique(suspect, return_inverse=True)
         label = _components(base, suspect)
-        clones = [repeated_units(sample.base) for sample in samples]
+        clones = [self._clones(sample) for sample in samples]
         signs = [sign_statistics(s.suspect, s.base, _written(s)) for s in samples]
         # Units of the base that are clones of each other share one coin, as in the stored order: that of the first.
         statistics = np.concatenate([np.where(clone, 0.0, sign) for clone, sign in zip(clones, signs, strict=True)])
@@ -190,8 +223,8 @@ class Ledger:
 
     @property
     def sorted_kinds(self) -> frozenset[str]:
-        """Kinds of group whose units are sorted in the suspect."""
-        return frozenset(name for name, scores in self._scores.items() if is_sorted(scores))
+        """Kinds of group whose units are sorted in the suspect; where one model is quantised, in either."""
+        return frozenset(name for (_, name), scores in self._scores.items() if is_sorted(scores))
 
     def tosses(self) -> tuple[Toss, ...]:
         """Return all tosses that count."""
@@ -226,38 +259,50 @@ def _components(left: IntArray, right: IntArray) -> IntArray:
             return np.unique(label, return_inverse=True)[1].astype(np.int64)
 
 
-def _repeats(samples: Sequence[Sample]) -> dict[_Key, _Key]:
-    """Return for each group of the base the first one that it repeats, unit by unit; itself, if it repeats none.
+def _rows(sample: Sample, side: Side) -> tuple[FloatArray, ...]:
+    return sample.base if side == "base" else sample.suspect
 
-    Groups are set against each other on the units that were found in both; a search that sees the base alone.
+
+def _place(sample: Sample, side: Side) -> tuple[_Key, IntArray]:
+    """Return which group of a model a sample is of, and its units there."""
+    probe = sample.probe
+    return (probe.base.key, probe.units) if side == "base" else (probe.suspect.key, probe.partner_units)
+
+
+def _repeats(samples: Sequence[Sample], side: Side) -> dict[_Key, _Key]:
+    """Return for each group of a model the first one that it repeats, unit by unit; itself, if it repeats none.
+
+    Groups are set against each other on the units that were found in both; a search that sees that model alone.
     """
     groups: dict[_Key, Sample] = {}
     for sample in samples:
-        held = groups.get(sample.probe.base.key)
+        key = _place(sample, side)[0]
+        held = groups.get(key)
         if held is None or sample.probe.units.shape[0] > held.probe.units.shape[0]:
-            groups[sample.probe.base.key] = sample
+            groups[key] = sample
     same: dict[_Key, _Key] = {key: key for key in groups}
     keys = list(groups)
     for at, key in enumerate(keys):
         for other in keys[:at]:
-            if same[other] == other and _repeat_each_other(groups[key], groups[other]):
+            if same[other] == other and _repeat_each_other(groups[key], groups[other], side):
                 same[key] = other
                 break
     return same
 
 
-def _repeat_each_other(one: Sample, other: Sample) -> bool:
+def _repeat_each_other(one: Sample, other: Sample, side: Side) -> bool:
     if (one.probe.base.name, one.roles) != (other.probe.base.name, other.roles):
         return False
-    if any(a.shape[1] != b.shape[1] for a, b in zip(one.base, other.base, strict=True)):
+    pair = _rows(one, side), _rows(other, side)
+    if any(a.shape[1] != b.shape[1] for a, b in zip(*pair, strict=True)):
         return False
-    units, mine, theirs = np.intersect1d(one.probe.units, other.probe.units, return_indices=True)
+    units, mine, theirs = np.intersect1d(_place(one, side)[1], _place(other, side)[1], return_indices=True)
     if units.shape[0] < 2:
         return False
     chosen = np.floor(np.linspace(0, units.shape[0] - 1, min(SEARCH_UNITS, units.shape[0]))).astype(np.int64)
     pairs = np.arange(chosen.shape[0] // 2 * 2, dtype=np.int64).reshape(-1, 2)
     label = repeat_classes(
-        [[part[mine[chosen]] for part in one.base], [part[theirs[chosen]] for part in other.base]],
+        [[part[mine[chosen]] for part in pair[0]], [part[theirs[chosen]] for part in pair[1]]],
         one.odd,
         pairs,
         one.probe.base.flip,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from lineage_plugin.anatomy import Anatomy, analyse
 from lineage_plugin.anatomy.analyse import parts_of
@@ -51,6 +52,16 @@ class Models:
         return self.suspect_anatomy.exact and self.base_anatomy.exact
 
     @property
+    def rounded(self) -> frozenset[Literal["suspect", "base"]]:
+        """Which of the models are quantised in what is compared."""
+        found: set[Literal["suspect", "base"]] = set()
+        if _is_rounded(self.suspect, self.suspect_anatomy):
+            found.add("suspect")
+        if _is_rounded(self.base, self.base_anatomy):
+            found.add("base")
+        return frozenset(found)
+
+    @property
     def spent(self) -> int:
         """Bytes of tensor data read so far, of the model of which more was read."""
         return max(self.suspect.cost().tensor_bytes, self.base.cost().tensor_bytes)
@@ -74,7 +85,7 @@ def models_of(suspect: Checkpoint, base: Checkpoint) -> Models:
     """
     denoiser = _denoiser(suspect, base)
     if denoiser is not None:
-        return Models(suspect, base, *(_component(model, denoiser) for model in (suspect, base)))
+        return _restricted(suspect, base, *(_component(model, denoiser) for model in (suspect, base)))
     mine, others = (analyse(model.tensors, model.config) for model in (suspect, base))
     best, rank = (mine, others), _agreement(mine, others)
     if structure_mismatch(mine, others) is not None:
@@ -87,7 +98,15 @@ def models_of(suspect: Checkpoint, base: Checkpoint) -> Models:
                     )
                     if _agreement(*pair) > rank:
                         best, rank = pair, _agreement(*pair)
-    return Models(suspect, base, *exchangeable((suspect.tensors, best[0]), (base.tensors, best[1])))
+    return _restricted(suspect, base, *best)
+
+
+def _is_rounded(model: Checkpoint, anatomy: Anatomy) -> bool:
+    return any(model.tensors[v.tensor].encoding is not None for group in anatomy.groups for v in group.vectors)
+
+
+def _restricted(suspect: Checkpoint, base: Checkpoint, mine: Anatomy, others: Anatomy) -> Models:
+    return Models(suspect, base, *exchangeable((suspect.tensors, mine), (base.tensors, others)))
 
 
 def _denoiser(suspect: Checkpoint, base: Checkpoint) -> str | None:

@@ -8,6 +8,7 @@ is a function of the set of numbers (largest magnitude, least squares), and in r
 themselves. Hence, for matrices that are quantised in both models,
 
 * units are exchangeable only with those whose vectors lie in the same blocks;
+* that goes for all vectors of a kind of unit as soon as both models have rounded some of them;
 * vectors are left out where the quantiser treats the units one after the other (GPTQ: Frantar et al.,
   arXiv:2210.17323, corrects each column by the errors of those before it);
 * signs are not tossed: levels need not be symmetric (NF4, zero points), so that rounding and negation do not commute;
@@ -16,7 +17,7 @@ themselves. Hence, for matrices that are quantised in both models,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from math import gcd
 
@@ -24,11 +25,12 @@ import numpy as np
 
 from lineage_plugin.anatomy.types import Anatomy, UnitGroup, Vectors
 from lineage_plugin.checkpoint.types import TensorInfo
+from lineage_plugin.evidence.pairing import kind
 
 __all__ = ["exchangeable"]
 
 _Place = tuple[str, str]
-"""Kind of group and role."""
+"""Kind of unit and role."""
 
 NOTE = "Both models are quantised, so only units that share their scales were exchanged, and no signs were tossed."
 
@@ -48,30 +50,42 @@ def exchangeable(
         Both anatomies; unchanged unless matrices of one role are quantised in both models.
     """
     mine, others = (_blocks(tensors, anatomy) for tensors, anatomy in (suspect, base))
-    blocks = {place: _common((mine[place], others[place])) for place in mine.keys() & others.keys()}
+    # One model is relabelled, with all the vectors of a unit at once. Where both have rounded some of a kind's vectors,
+    # though not the same ones, neither may be relabelled freely, so what either shares counts. Experts are set against
+    # dense layers, hence kinds and not names of groups.
+    both = {name for name, _ in mine} & {name for name, _ in others}
+    blocks = {
+        place: _common(mine.get(place, set()) | others.get(place, set()))
+        for place in mine.keys() | others.keys()
+        if place[0] in both
+    }
     channels = not (_has_quantised_tokens(*suspect) and _has_quantised_tokens(*base))
     if not blocks and channels:
         return suspect[1], base[1]
     return _restricted(suspect[1], blocks, channels), _restricted(base[1], blocks, channels)
 
 
-def _blocks(tensors: Mapping[str, TensorInfo], anatomy: Anatomy) -> dict[_Place, int]:
-    """Return how many units share a scale, for each kind of group and role that is quantised in some layer."""
+def _blocks(tensors: Mapping[str, TensorInfo], anatomy: Anatomy) -> dict[_Place, set[int]]:
+    """Return how many units share a scale, for each kind of unit and role that is quantised in some layer."""
     found: dict[_Place, set[int]] = {}
     for group in anatomy.groups:
         for vectors in group.vectors:
             encoding = tensors[vectors.tensor].encoding
             if encoding is not None:
-                found.setdefault((group.name, vectors.role), set()).add(encoding.shared[vectors.axis])
-    return {place: _common(sizes) for place, sizes in found.items()}
+                found.setdefault((kind(group), vectors.role), set()).add(encoding.shared[vectors.axis])
+    return found
 
 
-def _common(sizes: Iterable[int]) -> int:
-    """Return the size of blocks that lie inside blocks of all the sizes; -1 stands for all units, 0 for none."""
-    known = set(sizes)
-    if 0 in known:
-        return 0
-    return gcd(*(known - {-1})) or -1
+def _common(sizes: Collection[int]) -> int:
+    """Return the size of blocks that lie inside blocks of all the sizes; -1 where all units may change places, 0: none.
+
+    Units that have their scales for themselves (1) may change places like those that share one scale (-1).
+    """
+    limits = {size for size in sizes if size not in (-1, 1)}
+    if not limits:
+        return -1
+    size = gcd(*limits)
+    return 0 if 0 in limits or size == 1 else size
 
 
 def _has_quantised_tokens(tensors: Mapping[str, TensorInfo], anatomy: Anatomy) -> bool:
@@ -86,14 +100,17 @@ def _restricted(anatomy: Anatomy, blocks: Mapping[_Place, int], channels: bool) 
 
 
 def _restrict(group: UnitGroup, blocks: Mapping[_Place, int]) -> UnitGroup | None:
+    if all(name != kind(group) for name, _ in blocks):
+        return group
     kept: list[Vectors] = []
     labels = [group.block]
     for vectors in group.vectors:
-        size = blocks.get((group.name, vectors.role))
+        size = blocks.get((kind(group), vectors.role), -1)
         if size == 0:
             continue
-        kept.append(vectors if size is None else replace(vectors, odd=False))
-        if size is not None and size > 1:
+        # A flip turns all of a unit's odd vectors, so one that is rounded takes the sign from the others, too.
+        kept.append(replace(vectors, odd=False))
+        if size > 1:
             labels.extend((vectors.index // size).T)
     if not kept:
         return None

@@ -129,7 +129,7 @@ def align_by_layer(models: Models, options: Options, frame: Frame | None = None)
         weight[np.ix_(rows, columns)] += 1
     scores = total / np.sqrt(np.maximum(weight, 1))
     layers = align_layers(scores, least=LEAST_SCORE)
-    tally = Tally(models.exact, len(others))
+    tally = Tally(models.exact, len(others), models.rounded)
     stage = LayerStage(layers, mine, others, tally)
     samples = [_sample(models, frame, shelf, a, b) for a, b in stage.pairs() for shelf in shelves]
     tally.add([sample for sample in samples if sample is not None], as_stored=frame is None)

@@ -128,7 +128,7 @@ def align_by_unit(
         if j is not None:
             # One layer of the suspect for each base layer is enough where each costs hundreds of megabytes.
             copies[others[j]] = [*copies.get(others[j], []), mine[i]] if small else [mine[i]]
-    tally = Tally(models.exact, len(others))
+    tally = Tally(models.exact, len(others), models.rounded)
     moved: dict[str, list[float]] = {}
     near: dict[str, list[float]] = {}
     kept: list[Sample] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +13,7 @@ from lineage_plugin.evidence.effects import Differences, cosine, differences, ra
 from lineage_plugin.evidence.evalue import log10_e_value, log10_mean
 from lineage_plugin.evidence.facts import StoredRows, stored_rows
 from lineage_plugin.evidence.inheritance import Grams, RowEnergies, descent, grams, row_energies
-from lineage_plugin.evidence.ledger import CoinCount, Ledger, Toss
+from lineage_plugin.evidence.ledger import CoinCount, Ledger, Side, Toss
 from lineage_plugin.evidence.pair import NO_COINS, GroupCoins, LayerCoins, PairEvidence
 from lineage_plugin.evidence.pairing import kind
 from lineage_plugin.evidence.sample import Sample
@@ -36,13 +36,14 @@ class Tally:
     Args:
         exact: Whether coins of different groups may be pooled.
         layers: Number of layers of the base that are to be read.
+        rounded: Which of the models are quantised; see :class:`lineage_plugin.evidence.ledger.Ledger`.
     """
 
-    def __init__(self, exact: bool, layers: int) -> None:
+    def __init__(self, exact: bool, layers: int, rounded: Collection[Side] = ()) -> None:
         self.layers = layers
         self.covered: set[int] = set()
         self._exact = exact
-        self._ledger = Ledger()
+        self._ledger = Ledger(rounded)
         self._parts: list[Differences] = []
         self._rows: list[RowEnergies] = []
         self._grams: list[Grams] = []

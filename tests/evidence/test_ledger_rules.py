@@ -527,3 +527,48 @@ def test_rule_1_holds_for_searched_clones_inside_a_group(noise: float) -> None:
         coins, heads = total(ledger)
         scores.append((heads - coins / 2) / np.sqrt(coins / 4))
     assert np.var(scores, ddof=1) < stats.chi2.ppf(1 - 1e-4, 299) / 299
+
+
+# --- a quantised base: the suspect is the one that is relabelled ------------------------------------------------------
+
+
+def by_place(rng: np.random.Generator, units: int, dim: int) -> np.ndarray:
+    """Weights that were rounded up and down by their place: a mark that follows the number of the unit."""
+    drawn = rng.standard_normal((units, dim))
+    return np.where(np.arange(units)[:, None] % 2, np.ceil(drawn), np.floor(drawn))
+
+
+def test_repeats_of_the_suspect_share_coins_where_the_base_is_rounded() -> None:
+    """Eight copies of one layer against eight layers that were rounded by place: one coin for all copies of a pair.
+
+    With the base's repeats alone merged, one lucky draw of the suspect counts eight times.
+    """
+    rng = np.random.default_rng(3)
+    units, dim, found = 24, 16, {}
+    for rounded in ((), ("base",)):
+        values, coins = [], []
+        for seed in range(250):
+            layer = rng.standard_normal((units, dim)) + rng.standard_normal((units, 1))
+            ledger = Ledger(rounded)
+            ledger.add(
+                [sample([layer], [by_place(rng, units, dim)], [False], layer=number, seed=seed) for number in range(8)]
+            )
+            count, heads = total(ledger)
+            values.append(log10_e_value(heads, count))
+            coins.append(count)
+        found[rounded] = values
+        # Units that lie near each other are clones and toss nothing.
+        assert max(coins) == (units // 2 if rounded else 8 * units // 2)
+    mean, error = mean_e(found["base",])
+    assert mean < 1 + 4 * error
+    # Variance of the number of heads tells what the mean of so heavy a tail does not.
+    assert np.mean(np.array(found[()]) > 2) > 0.01 > np.mean(np.array(found["base",]) > 2)
+
+
+def test_a_sorted_base_has_no_swap_coins_where_a_model_is_rounded() -> None:
+    rng = np.random.default_rng(4)
+    rows = rng.standard_normal((400, 8)) * np.linspace(1, 3, 400)[:, None]
+    for rounded, tossed in (((), True), (("suspect",), False), (("base",), False)):
+        ledger = Ledger(rounded)
+        ledger.add([sample([rng.standard_normal((400, 8))], [rows], [False])])
+        assert (total(ledger)[0] > 0) is tossed
