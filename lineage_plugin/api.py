@@ -26,6 +26,7 @@ from lineage_plugin.adapters import (
 from lineage_plugin.anatomy import Anatomy
 from lineage_plugin.card import BaseClaim, Declaration, base_not_found, claims_of_weights, read_card
 from lineage_plugin.checkpoint import Checkpoint, Cost, open_checkpoint
+from lineage_plugin.checkpoint.beside import source_of
 from lineage_plugin.checkpoint.formats import is_weight_file
 from lineage_plugin.errors import BudgetExceeded, HubDenied, HubNotFound, InputError, UsageError
 from lineage_plugin.evidence.gather import gather
@@ -127,7 +128,9 @@ def check(
             except (HubNotFound, HubDenied) as error:
                 findings.append(base_not_found(claim, error.problem))
             except InputError as error:
-                findings.append(finding(error.code, _message(error), file=claim.file, line=claim.line))
+                findings.append(
+                    finding(error.code, _message(error), file=claim.file, line=claim.line, help=error.remedy)
+                )
     relatives = weigh_relatives(
         suspect, opened, comparisons, declaration, options, candidates=candidates, ancestor=ancestor
     )
@@ -308,11 +311,17 @@ def _message(error: InputError) -> str:
 
 def _without_weights(model: str, card: str | None, error: InputError, options: Options) -> Report:
     """Return the report on a model whose weights cannot be read: the card's findings, and why."""
-    text = _text_if_there(Path(card) if card is not None else Path(model) / "README.md")
-    declaration, findings = read_card(text, file=card or "README.md")
+    source = source_of(model, options=options)
+    adapter = source.data("adapter_config.json")
+    text = _read_card_file(card) if card is not None else _decoded(source.data("README.md", CARD_LIMIT))
+    declaration, findings = read_card(text, file=card or "README.md", adapter_config=_decoded(adapter))
     unreadable = finding(error.code, error.problem, file=error.where, help=error.remedy)
     summary = ModelSummary(model, None, None, None, None)
     return _report(summary, declaration, [], [*findings, unreadable], Cost(), options)
+
+
+def _decoded(data: bytes | None) -> str | None:
+    return None if data is None else data.decode("utf-8", errors="replace")
 
 
 def _report(

@@ -61,7 +61,7 @@ class Merged(View):
             if place is not None:
                 self._whole[place.name] = entry.info.name
                 tensors[place.name] = replace(entry.info, name=place.name)
-        self.tensors = MappingProxyType(tensors)
+        self._tensors = MappingProxyType(tensors)
 
     @property
     def id(self) -> str:

@@ -9,15 +9,14 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from lineage_plugin.checkpoint.types import Checkpoint, Cost, FileInfo, Selection, TensorInfo
+from lineage_plugin.checkpoint.types import Checkpoint, FileInfo, Selection, TensorInfo
+from lineage_plugin.checkpoint.wrapped import Wrapped
 
 __all__ = ["View"]
 
-FloatArray = NDArray[np.float32]
 
-
-class View:
-    """Some tensors of a checkpoint under other names; satisfies :class:`~lineage_plugin.checkpoint.types.Checkpoint`.
+class View(Wrapped):
+    """Some tensors of a checkpoint under other names.
 
     Args:
         checkpoint: The checkpoint.
@@ -34,59 +33,34 @@ class View:
         config: Mapping[str, object] | None = None,
         beside: Checkpoint | None = None,
     ) -> None:
-        self._checkpoint = checkpoint
+        super().__init__(checkpoint)
         self._names = dict(names)
         self._config = config
         self._beside = beside
-        self.tensors: Mapping[str, TensorInfo] = MappingProxyType(
+        self._tensors = MappingProxyType(
             {new: replace(checkpoint.tensors[old], name=new) for new, old in self._names.items()}
         )
         files = {} if beside is None else {n: f for n, f in beside.files.items() if n not in beside.weight_files}
-        self.files: Mapping[str, FileInfo] = MappingProxyType({**files, **checkpoint.files})
-
-    def read(self, selections: Sequence[Selection]) -> list[FloatArray]:
-        """Return the selected parts."""
-        return self._checkpoint.read([replace(s, tensor=self._names[s.tensor]) for s in selections])
+        self._files = MappingProxyType({**files, **checkpoint.files})
 
     @property
-    def id(self) -> str:
-        """What the user called it."""
-        return self._checkpoint.id
+    def tensors(self) -> Mapping[str, TensorInfo]:
+        """The tensors of the view."""
+        return self._tensors
 
     @property
-    def revision(self) -> str | None:
-        """Commit hash for a model on the Hub, else None."""
-        return self._checkpoint.revision
-
-    @property
-    def local(self) -> bool:
-        """Whether reading is a memory access."""
-        return self._checkpoint.local
-
-    @property
-    def format(self) -> str:
-        """Name of the weight format."""
-        return self._checkpoint.format
-
-    @property
-    def weight_files(self) -> tuple[str, ...]:
-        """Names of the files the tensors live in."""
-        return self._checkpoint.weight_files
+    def files(self) -> Mapping[str, FileInfo]:
+        """All files of the checkpoint, and the small ones of the one beside it."""
+        return self._files
 
     @property
     def config(self) -> Mapping[str, object]:
         """The configuration of the view."""
-        return self._checkpoint.config if self._config is None else self._config
+        return super().config if self._config is None else self._config
 
-    @property
-    def metadata(self) -> Mapping[str, object]:
-        """What the weight files say about themselves."""
-        return self._checkpoint.metadata
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What was assumed or left aside when it was opened."""
-        return self._checkpoint.notes
+    def read(self, selections: Sequence[Selection]) -> list[NDArray[np.float32]]:
+        """Return the selected parts."""
+        return super().read([replace(s, tensor=self._names[s.tensor]) for s in selections])
 
     def text(self, name: str, limit: int = 1 << 20) -> str | None:
         """Return a small text file, of the checkpoint or else of the one beside it."""
@@ -95,13 +69,5 @@ class View:
 
     def data(self, name: str, limit: int = 1 << 20) -> bytes | None:
         """Return a small file as it is stored, of the checkpoint or else of the one beside it."""
-        found = self._checkpoint.data(name, limit)
+        found = super().data(name, limit)
         return found if found is not None or self._beside is None else self._beside.data(name, limit)
-
-    def digests(self, *, compute: bool = False) -> dict[str, str]:
-        """Return sha256 of the weight files as far as known."""
-        return self._checkpoint.digests(compute=compute)
-
-    def cost(self) -> Cost:
-        """Return what has been spent so far."""
-        return self._checkpoint.cost()

@@ -17,6 +17,14 @@ from lineage_plugin.checkpoint.types import TensorInfo
 
 __all__ = ["analyse", "families_of", "parts_of"]
 
+_USUAL = frozenset(
+    {
+        *("model.layers", "language_model.model.layers", "model.language_model.layers", "transformer.h"),
+        *("gpt_neox.layers", "bert.encoder.layer", "roberta.encoder.layer", "model.decoder.layers"),
+    }
+)
+"""Prefixes under which loaders look for the layers of a language model. A second stack beside it, whatever its size,
+is not what runs."""
 _SENSES = ("vision", "visual", "image", "audio", "speech")
 
 
@@ -62,7 +70,7 @@ def analyse(
     notes, pool = Notes(), IndexPool()
     tasks: list[Task] = []
     offset = 0
-    for stack in chosen:
+    for stack in (_cut(stack, config, notes, chosen_family) for stack in chosen):
         task = Task(stack, Settings(config, stack.prefix), pool, notes, offset, chosen_family.types)
         for layer in stack.layers:
             chosen_family.analyse(task, layer)
@@ -127,9 +135,27 @@ def _choose(owners: Sequence[tuple[Stack, Family]]) -> tuple[Family, list[Stack]
     return family, [stack for stack, owner in owners if owner is family]
 
 
-def _size(owner: tuple[Stack, Family]) -> tuple[bool, int]:
+def _cut(stack: Stack, config: Mapping[str, object], notes: Notes, family: Family) -> Stack:
+    """Leave out layers beyond the number that the configuration has: a model is not judged by what nobody runs.
+
+    Loaders drop them. Honest ones predict further tokens and are no part of the chain.
+    """
+    count = None if family.every_stack else Settings(config, stack.prefix).integer("num_hidden_layers", "n_layer")
+    kept = stack.layers if count is None else tuple(layer for layer in stack.layers if layer.index < count)
+    if not kept or len(kept) == len(stack.layers):
+        return stack
+    dropped = len(stack.layers) - len(kept)
+    notes.say(
+        f"{dropped} layer{'s' * (dropped > 1)} under {plain(stack.prefix)} beyond the {count} that config.json has "
+        "were left out, as loaders do."
+    )
+    return Stack(stack.prefix, kept)
+
+
+def _size(owner: tuple[Stack, Family]) -> tuple[bool, bool, int]:
+    """Rank a stack: language first, then where loaders look, then the largest."""
     prefix = owner[0].prefix.lower()
-    return not any(word in prefix for word in _SENSES), owner[0].elements
+    return not any(word in prefix for word in _SENSES), prefix in _USUAL, owner[0].elements
 
 
 def _below(prefix: str, part: str | None) -> bool:

@@ -1,7 +1,8 @@
 """Tensors that are computed from stored ones: quantised, transposed, put in another order.
 
-A :class:`Derived` says which parts of which stored tensors it needs for some of its own rows and columns, and computes
-them from that. Nothing else is read, so that a few rows of a quantised matrix cost a few rows.
+A :class:`Matrix` says which parts of which stored tensors it needs for some of its rows and columns, and computes them
+from that. Nothing else is read, so that a few rows of a quantised matrix cost a few rows. A :class:`Derived` tensor is
+such a matrix under a name and in a shape, and may be seen as a matrix of any other width, too.
 """
 
 from __future__ import annotations
@@ -16,37 +17,35 @@ from numpy.typing import NDArray
 from lineage_plugin.checkpoint.matrix import Block
 from lineage_plugin.checkpoint.types import Selection, TensorInfo
 
-__all__ = ["Derived", "Reordered", "Transposed"]
+__all__ = ["Derived", "FloatArray", "IntArray", "Matrix", "Stored"]
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
+Stored = Sequence[NDArray[np.generic]]
+"""What was read: floats as float32, whole numbers as they are stored. Not to be written to."""
 
 
-class Derived(Protocol):
-    """A tensor that is computed from stored ones when it is read."""
+class Matrix(Protocol):
+    """A matrix of which some rows and columns can be computed."""
 
     @property
-    def info(self) -> TensorInfo:
-        """The tensor as later stages see it; ``dtype`` is ``F32``."""
+    def height(self) -> int:
+        """Rows."""
 
-    def needs(self, part: Block) -> Sequence[Selection]:
-        """Return what of the stored tensors is needed for a part of this one.
+    @property
+    def width(self) -> int:
+        """Columns."""
+
+    def needs(self, rows: IntArray | None, columns: IntArray | None) -> list[Selection]:
+        """Return what of the stored tensors is needed.
 
         Args:
-            part: A checked selection of this tensor. Its matrix may be any of those that
-                :class:`~lineage_plugin.checkpoint.types.Selection` describes.
+            rows: Strictly increasing; None for all.
+            columns: The same of the columns.
         """
 
-    def compute(self, part: Block, stored: Sequence[NDArray[np.generic]]) -> FloatArray:
-        """Return the part.
-
-        Args:
-            part: The same as in :meth:`needs`.
-            stored: What it asked for, in order: floats as float32, whole numbers as they are stored. Not to be written
-                to.
-
-        Returns:
-            ``[rows, columns]``.
+    def compute(self, rows: IntArray | None, columns: IntArray | None, stored: Stored) -> FloatArray:
+        """Return ``[rows, columns]`` from what :meth:`needs` asked for.
 
         Raises:
             UnreadableCheckpoint: When the stored numbers make no sense.
@@ -54,58 +53,78 @@ class Derived(Protocol):
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Transposed:
-    """A matrix that is stored the other way round, ``[columns, rows]``.
+class Derived:
+    """A tensor that is computed when it is read.
 
     Attributes:
-        info: The tensor.
-        stored: Name of the stored tensor, a matrix.
+        info: The tensor as later stages see it. Its ``dtype`` is ``F32``, but that of the stored tensor where numbers
+            were only put elsewhere.
+        matrix: Its elements in the same C order: ``height * width`` is its size.
     """
 
     info: TensorInfo
-    stored: str
+    matrix: Matrix
 
-    def needs(self, part: Block) -> Sequence[Selection]:
-        """Return the selection with rows and columns exchanged."""
-        return [Selection(self.stored, part.columns, part.rows)]
+    def needs(self, part: Block) -> list[Selection]:
+        """Return what of the stored tensors is needed for a checked selection of this one."""
+        if 0 in part.shape:
+            return []
+        touched = _touched(part, self.matrix.width)
+        return self.matrix.needs(touched.rows, touched.columns)
 
-    def compute(self, part: Block, stored: Sequence[NDArray[np.generic]]) -> FloatArray:
-        """Return what was read, turned."""
-        return np.ascontiguousarray(stored[0].T, dtype=np.float32)
+    def compute(self, part: Block, stored: Stored) -> FloatArray:
+        """Return ``[rows, columns]`` of the part from what :meth:`needs` asked for.
+
+        Raises:
+            UnreadableCheckpoint: When the stored numbers make no sense.
+        """
+        if 0 in part.shape:
+            return np.zeros(part.shape, np.float32)
+        touched = _touched(part, self.matrix.width)
+        return touched.shaped(self.matrix.compute(touched.rows, touched.columns, stored))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Reordered:
-    """A matrix, or vector, whose rows are stored in another order.
+class _Touched:
+    """The rows and columns of a matrix that a part of another width touches.
 
     Attributes:
-        info: The tensor.
-        stored: The tensor whose rows are the same in another order; stored, or derived itself.
-        order: ``[rows]`` where each row is stored.
+        rows: Rows of the matrix, strictly increasing, or None for all.
+        columns: Its columns, strictly increasing, or None for all.
+        places: ``[rows, columns]`` of the part: where each element lies among the touched ones, in C order; None when
+            they only have to be given another shape.
+        shape: Shape of the part.
     """
 
-    info: TensorInfo
-    stored: Derived | str
-    order: IntArray
+    rows: IntArray | None
+    columns: IntArray | None
+    places: IntArray | None
+    shape: tuple[int, int]
 
-    def needs(self, part: Block) -> Sequence[Selection]:
-        """Return what is needed of the rows where they are stored."""
-        if isinstance(self.stored, str):
-            return [Selection(self.stored, self._places(part)[0], part.columns, part.width)]
-        return self.stored.needs(self._inner(part))
+    def shaped(self, values: FloatArray) -> FloatArray:
+        """Return the part from the touched rows and columns."""
+        if self.places is None:
+            return values.reshape(self.shape)
+        part: FloatArray = values.reshape(-1)[self.places]
+        return part
 
-    def compute(self, part: Block, stored: Sequence[NDArray[np.generic]]) -> FloatArray:
-        """Return the rows in their own order."""
-        back = self._places(part)[1]
-        if isinstance(self.stored, str):
-            return np.asarray(stored[0], np.float32)[back]
-        return self.stored.compute(self._inner(part), stored)[back]
 
-    def _places(self, part: Block) -> tuple[IntArray, IntArray]:
-        """Return the stored rows wanted, increasing, and where each row of the part is among them."""
-        places = self.order if part.rows is None else self.order[part.rows]
-        wanted, back = np.unique(places, return_inverse=True)
-        return wanted, back.reshape(-1)
-
-    def _inner(self, part: Block) -> Block:
-        return Block(self.info, part.height, part.width, self._places(part)[0], part.columns)
+def _touched(part: Block, width: int) -> _Touched:
+    """Return what a part touches of a matrix that has another width, such as experts ``[experts, units * hidden]``."""
+    if part.width == width:
+        return _Touched(part.rows, part.columns, None, part.shape)
+    if part.rows is None and part.columns is None:
+        return _Touched(None, None, None, part.shape)
+    if part.columns is None and part.width % width == 0:
+        # Whole rows of the part are whole rows of the matrix, so many of them.
+        each = part.width // width
+        whole = None if part.rows is None else (part.rows[:, None] * each + np.arange(each)).reshape(-1)
+        return _Touched(whole, None, None, part.shape)
+    rows = np.arange(part.height, dtype=np.int64) if part.rows is None else part.rows
+    columns = np.arange(part.width, dtype=np.int64) if part.columns is None else part.columns
+    flat = rows[:, None] * part.width + columns
+    touched, row = np.unique(flat // width, return_inverse=True)
+    column = flat % width
+    wanted = np.unique(column)
+    places = row.reshape(flat.shape) * wanted.size + np.searchsorted(wanted, column)
+    return _Touched(touched, wanted, places, part.shape)

@@ -12,7 +12,6 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -132,10 +131,6 @@ class HubSource:
         """Do something with every file, a few at a time; the first failure ends them all and is raised."""
         self._stop = threading.Event()
         return _concurrently(work, names, self._stop)
-
-    def path(self, name: str) -> Path | None:
-        """Return None: files are not on this machine."""
-        return None
 
     def _file(self, name: str) -> RemoteFile:
         with self._lock:

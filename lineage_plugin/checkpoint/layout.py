@@ -9,13 +9,14 @@ from types import MappingProxyType
 
 from lineage_plugin.checkpoint.header import Header
 from lineage_plugin.checkpoint.names import is_plain_path, is_printable_name, shown
+from lineage_plugin.checkpoint.source import Source
 from lineage_plugin.checkpoint.strictjson import load_object
 from lineage_plugin.checkpoint.types import TensorInfo
 from lineage_plugin.errors import UnreadableCheckpoint
 
-__all__ = ["MAX_INDEX", "NOT_WEIGHTS", "Layout", "Part", "join_headers", "parse_index"]
+__all__ = ["NOT_WEIGHTS", "Layout", "Part", "join_headers", "parse_index", "read_index"]
 
-MAX_INDEX = 64 << 20
+_MAX_INDEX = 64 << 20
 """Largest shard index in bytes; that of a model of 90,000 tensors has 8 MB."""
 _MAX_TENSORS = 1 << 20
 NOT_WEIGHTS = re.compile(r"^(training_args|optimizer|scheduler|scaler|rng_state.*)\.(bin|pt|pth|pkl|safetensors)\Z")
@@ -56,6 +57,34 @@ class Layout:
     notes: tuple[str, ...] = ()
     guide: str | None = None
     parts: tuple[Part, ...] = ()
+
+
+def read_index(source: Source, index: str, suffixes: tuple[str, ...], folder: str = "") -> dict[str, str]:
+    """Read the shard index of a model or of a part of it.
+
+    Args:
+        source: The model.
+        index: The file.
+        suffixes: How the names of shards end.
+        folder: Where the part lies, with a slash at the end; empty for the top.
+
+    Returns:
+        File name, as seen from the top, by tensor name.
+
+    Raises:
+        UnreadableCheckpoint: As in :func:`parse_index`, or when there is no such file or it is too large.
+        HubError: When the Hub does not deliver.
+    """
+    where = f"{source.where}/{shown(index)}"
+    known = source.files.get(index)
+    if known is not None and known.size > _MAX_INDEX:
+        raise UnreadableCheckpoint(where, f"an index of {known.size} bytes is over the limit of {_MAX_INDEX}")
+    data = source.data(index, _MAX_INDEX)
+    if data is None:
+        raise UnreadableCheckpoint(where, "there is no such file")
+    beside = {name[len(folder) :] for name in source.files if name.startswith(folder)}
+    found = parse_index(data, beside, where=where, suffixes=suffixes)
+    return {tensor: folder + file for tensor, file in found.items()} if folder else found
 
 
 def parse_index(

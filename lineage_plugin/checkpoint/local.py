@@ -131,13 +131,6 @@ class LocalSource:
         """Do something with every file, one after the other: a disk is no faster side by side."""
         return [work(name) for name in names]
 
-    def path(self, name: str) -> Path | None:
-        """Return where a file is; see :class:`Source`."""
-        with opened(self._folder / name, expect=self._stamps.get(name)) as (_, stamp), self._lock:
-            self._stamps[name] = stamp
-            self.files[name] = FileInfo(name, stamp.size)
-        return self._folder / name
-
     def _sha256(self, name: str) -> str:
         digest = hashlib.sha256()
         with opened(self._folder / name, expect=self._stamps.get(name)) as (descriptor, _):

@@ -10,12 +10,13 @@ import re
 
 from lineage_plugin.text import one_line
 
-__all__ = ["is_model_id", "is_plain_path", "is_printable_name", "shown"]
+__all__ = ["in_command", "is_model_id", "is_plain_path", "is_printable_name", "shown"]
 
 _LONGEST_NAME = 1024
 # The Hub's own rules: letters, digits, '-', '_' and '.'; none of '-' and '.' at an end; neither '--' nor '..'.
 _PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?"
 _ID = re.compile(rf"^(?:{_PART}/)?{_PART}\Z")
+_HARMLESS = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,79}\Z", re.ASCII)
 _DRIVE = re.compile(r"^[A-Za-z]:")
 
 
@@ -34,6 +35,15 @@ def shown(name: object, limit: int = 200) -> str:
     if len(text) > limit:
         text = f"{text[: limit // 2 - 2]}...{text[-(limit // 2 - 2) :]}"
     return one_line(text, limit)
+
+
+def in_command(name: str, placeholder: str) -> str:
+    """Return a name as it may stand in a command, or else a placeholder.
+
+    Commands in messages are copied to shells: a name from outside could close the quotes around it, or be taken for an
+    option.
+    """
+    return name if _HARMLESS.match(name) else placeholder
 
 
 def is_printable_name(name: str) -> bool:

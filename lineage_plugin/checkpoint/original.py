@@ -11,17 +11,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
+from math import prod
 
-import numpy as np
-from numpy.typing import NDArray
-
-from lineage_plugin.checkpoint.derived import Derived, Reordered
-from lineage_plugin.checkpoint.matrix import Block
+from lineage_plugin.checkpoint.derived import Derived
 from lineage_plugin.checkpoint.source import Source
 from lineage_plugin.checkpoint.stored import Opened, read_config
-from lineage_plugin.checkpoint.types import Selection, TensorInfo
+from lineage_plugin.checkpoint.types import TensorInfo
+from lineage_plugin.checkpoint.views import Ordered, Plain, axes_order
 from lineage_plugin.errors import UnreadableCheckpoint
 
 __all__ = ["rename_original"]
@@ -29,9 +27,6 @@ __all__ = ["rename_original"]
 _PARAMS = "params.json"
 _LARGEST_PARAMS = 1 << 20
 _LARGEST_NUMBER = 1 << 31
-_MOST_ROWS = 1 << 20
-_MOST_ORDERS = 16
-"""Row orders kept; all layers of a model share two."""
 
 _TOP = {"tok_embeddings": "model.embed_tokens", "norm": "model.norm", "output": "lm_head"}
 _INSIDE = {
@@ -62,22 +57,6 @@ _SETTINGS = {
 """Settings that are whole numbers, by their names in ``params.json``."""
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class _Renamed:
-    """A derived tensor under another name."""
-
-    info: TensorInfo
-    inner: Derived
-
-    def needs(self, part: Block) -> Sequence[Selection]:
-        """Return what the tensor itself needs."""
-        return self.inner.needs(replace(part, info=self.inner.info))
-
-    def compute(self, part: Block, stored: Sequence[NDArray[np.generic]]) -> NDArray[np.float32]:
-        """Return what the tensor itself returns."""
-        return self.inner.compute(replace(part, info=self.inner.info), stored)
-
-
 def rename_original(source: Source, opened: Opened) -> Opened:
     """Present a checkpoint in the names and the row order of transformers.
 
@@ -105,29 +84,24 @@ def rename_original(source: Source, opened: Opened) -> Opened:
     config = dict(read_config(source) if opened.config is None else opened.config)
     if not config:
         config = _config(params, visible)
-    heads = _whole(params, "n_heads") or _heads(config)
-    orders = _Orders(visible, heads)
+    size = _head_size(visible, _whole(params, "n_heads") or _heads(config))
     tensors, derived, hidden = dict(opened.tensors), dict(opened.derived), set(opened.hidden)
     unknown = False
     for name, new in names.items():
         rotated = (match := _LAYER.match(name)) is not None and match[2] in _ROTATED
-        info = replace(visible[name], name=new)
-        inner = derived.pop(name, None)
+        inner = opened.derived.get(name)
         if rotated:
-            order = orders.of(info)
-            if order is None:
+            ordered = _unpaired(visible[name], inner, size)
+            if ordered is None:
                 unknown = True
-                if inner is not None:
-                    derived[name] = inner
-            else:
-                hidden.add(name)
-                derived[new] = Reordered(info, name if inner is None else inner, order)
-        elif inner is not None:
-            derived[new] = _Renamed(info, inner)
+                continue
             hidden.add(name)
+            derived.pop(name, None)
+            derived[new] = replace(ordered, info=replace(ordered.info, name=new))
+        elif inner is not None:
+            derived[new] = replace(derived.pop(name), info=replace(inner.info, name=new))
         else:
-            tensors[new] = info
-            del tensors[name]
+            tensors[new] = replace(tensors.pop(name), name=new)
     notes = [*opened.notes, "The tensors are named as Meta and Mistral do; they were read as transformers has them."]
     if unknown:
         notes.append(f"Queries and keys stayed as they are stored: {_PARAMS} does not tell the heads, or tells others.")
@@ -160,31 +134,27 @@ def _new_name(name: str) -> str | None:
     return None if inside is None else f"model.layers.{match[1]}.{inside}.{match[3]}"
 
 
-class _Orders:
-    """The row orders of queries and keys."""
+def _head_size(tensors: Mapping[str, TensorInfo], heads: int | None) -> int | None:
+    """Return the channels of a head, which all queries have the same number of; None when that is not certain."""
+    rows = {
+        info.shape[0]
+        for name, info in tensors.items()
+        if info.shape and (match := _LAYER.match(name)) is not None and match[2] == _ROTATED[0]
+    }
+    if heads is None or len(rows) != 1 or not (only := rows.pop()) or only % (2 * heads):
+        return None
+    return only // heads
 
-    def __init__(self, tensors: Mapping[str, TensorInfo], heads: int | None) -> None:
-        self._size: int | None = None
-        self._found: dict[int, NDArray[np.int64]] = {}
-        rows = {
-            info.shape[0]
-            for name, info in tensors.items()
-            if info.shape and (match := _LAYER.match(name)) is not None and match[2] == _ROTATED[0]
-        }
-        if heads is not None and len(rows) == 1 and not (only := rows.pop()) % (2 * heads) and only:
-            self._size = only // heads
 
-    def of(self, info: TensorInfo) -> NDArray[np.int64] | None:
-        """Return where the rows of a tensor are stored; None when its rows are no whole heads."""
-        if self._size is None or not info.shape or info.shape[0] % self._size or not 0 < info.shape[0] <= _MOST_ROWS:
-            return None
-        rows = info.shape[0]
-        if rows not in self._found:
-            if len(self._found) == _MOST_ORDERS:
-                return None
-            stored = np.arange(rows, dtype=np.int64).reshape(rows // self._size, self._size // 2, 2)
-            self._found[rows] = np.ascontiguousarray(stored.swapaxes(1, 2)).reshape(rows)
-        return self._found[rows]
+def _unpaired(info: TensorInfo, inner: Derived | None, size: int | None) -> Derived | None:
+    """Return queries or keys in the row order of transformers; None when their rows are no whole heads."""
+    if size is None or not info.shape or not info.shape[0] or info.shape[0] % size:
+        return None
+    height, width = info.shape[0], prod(info.shape[1:])
+    matrix = Plain(info.name, height, width) if inner is None else inner.matrix
+    if not width or matrix.height != height:
+        return None
+    return Derived(info, Ordered(matrix, axes_order((height // size, 2, size // 2), (0, 2, 1))))
 
 
 def _params(source: Source) -> Mapping[str, object]:

@@ -210,10 +210,6 @@ class PointedSource:
         pointed = [name for name in names if name in self._pointers]
         return self._there(pointed).each(work, names) if pointed else self._here.each(work, names)
 
-    def path(self, name: str) -> Path | None:
-        """Return where a file is; None for a pointer."""
-        return None if name in self._pointers else self._here.path(name)
-
     def _there(self, names: Collection[str]) -> HubSource:
         """Return the repository on the Hub, in which the named files have the digests of their pointers."""
         with self._lock:

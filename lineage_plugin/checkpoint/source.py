@@ -6,7 +6,6 @@ Formats ask a :class:`Source` for bytes and know nothing else about places; plac
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -93,12 +92,3 @@ class Source(Protocol):
 
     def each(self, work: Callable[[str], T], names: Sequence[str]) -> list[T]:
         """Do something with every file, side by side where that saves time, and return the results in order."""
-
-    def path(self, name: str) -> Path | None:
-        """Return where a file is on this machine, None for a file on the Hub.
-
-        For libraries that open files by themselves. What they read is counted by ``ledger.spend``.
-
-        Raises:
-            UnreadableCheckpoint: When it is no regular file, or has changed since it was first looked at.
-        """

@@ -34,7 +34,8 @@ class Opened:
         tensors: The stored tensors by name.
         derived: Tensors that are computed from stored ones, by name.
         hidden: Stored tensors that are parts of derived ones and none of the model's own.
-        config: What stands in for ``config.json`` where the format carries its own; None when it does not.
+        config: What stands in for ``config.json`` where the format carries its own, or ``config.json`` itself once it
+            has been read; None before.
         metadata: What the files say about themselves.
         notes: Plain sentences about what was assumed or left aside.
     """

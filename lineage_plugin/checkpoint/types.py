@@ -60,7 +60,7 @@ class TensorInfo:
     Attributes:
         name: Name in the checkpoint.
         shape: Dimensions; empty for a scalar.
-        dtype: The name safetensors gives the stored type, such as ``BF16``; ``F32`` for what is computed when read.
+        dtype: The name safetensors gives the stored type, such as ``BF16``; ``F32`` for numbers computed when read.
         file: Name of the file that holds it, or most of it.
         offset: Position of the first data byte in that file.
         nbytes: Number of data bytes, those of scales included.

@@ -558,7 +558,8 @@ def test_repeats_of_the_suspect_share_coins_where_the_base_is_rounded() -> None:
             coins.append(count)
         found[rounded] = values
         # Units that lie near each other are clones and toss nothing.
-        assert max(coins) == (units // 2 if rounded else 8 * units // 2)
+        most = units // 2 if rounded else 8 * units // 2
+        assert 0.8 * most < max(coins) <= most
     mean, error = mean_e(found["base",])
     assert mean < 1 + 4 * error
     # Variance of the number of heads tells what the mean of so heavy a tail does not.

@@ -7,15 +7,12 @@ from dataclasses import dataclass
 from math import prod
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lineage_plugin.checkpoint.matrix import Block
+from lineage_plugin.checkpoint.derived import Derived, FloatArray, IntArray, Matrix, Stored
 from lineage_plugin.checkpoint.types import Selection, TensorInfo
+from lineage_plugin.checkpoint.views import Plain, Turned
 
 __all__ = ["Arranged", "Store", "torch_axes"]
-
-FloatArray = NDArray[np.float32]
-IntArray = NDArray[np.int64]
 
 
 def torch_axes(rank: int) -> tuple[int, ...]:
@@ -31,25 +28,35 @@ def torch_axes(rank: int) -> tuple[int, ...]:
 class Arranged:
     """A tensor whose axes are stored in another order, in one piece or several.
 
+    Satisfies :class:`~lineage_plugin.checkpoint.derived.Matrix`, with a row for each index of the first axis.
+
     Attributes:
-        info: The tensor.
+        shape: Its own shape.
+        axes: The stored axis for each of its own axes.
         pieces: The stored tensors that hold its elements, one after the other.
         sizes: Elements of each.
-        axes: The stored axis for each axis of the tensor.
     """
 
-    info: TensorInfo
+    shape: tuple[int, ...]
+    axes: tuple[int, ...]
     pieces: tuple[str, ...]
     sizes: tuple[int, ...]
-    axes: tuple[int, ...]
 
-    def needs(self, part: Block) -> Sequence[Selection]:
-        """Return the stored elements: rows and columns exchanged for a matrix, single elements for anything else."""
-        if self._turned(part):
-            return [Selection(self.pieces[0], part.columns, part.rows)]
-        if part.rows is None and part.columns is None:
+    @property
+    def height(self) -> int:
+        """Rows."""
+        return self.shape[0] if self.shape else 1
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return prod(self.shape[1:])
+
+    def needs(self, rows: IntArray | None, columns: IntArray | None) -> list[Selection]:
+        """Return the stored elements: all, or just those wanted."""
+        if rows is None and columns is None:
             return [Selection(piece) for piece in self.pieces]
-        places = np.sort(self._places(part))
+        places = np.sort(self._places(rows, columns))
         bounds = np.concatenate(([0], np.cumsum(self.sizes, dtype=np.int64)))
         edges = np.searchsorted(places, bounds)
         return [
@@ -58,38 +65,30 @@ class Arranged:
             if edges[n] < edges[n + 1]
         ]
 
-    def compute(self, part: Block, stored: Sequence[NDArray[np.generic]]) -> FloatArray:
-        """Return the part in the order of the tensor."""
-        if self._turned(part):
-            return np.ascontiguousarray(stored[0].T, dtype=np.float32)
-        flat = np.concatenate(
-            [np.asarray(piece, np.float32).reshape(-1) for piece in stored] or [np.empty(0, np.float32)]
-        )
-        if part.rows is None and part.columns is None:
+    def compute(self, rows: IntArray | None, columns: IntArray | None, stored: Stored) -> FloatArray:
+        """Return the elements in the order of the tensor."""
+        flat = np.concatenate([np.asarray(piece, np.float32).reshape(-1) for piece in stored])
+        if rows is None and columns is None:
             whole = flat.reshape(self._stored_shape()).transpose(self.axes)
-            return np.ascontiguousarray(whole).reshape(part.height, part.width)
+            return np.ascontiguousarray(whole).reshape(self.height, self.width)
         result = np.empty_like(flat)
-        result[np.argsort(self._places(part))] = flat
-        return result.reshape(part.shape)
-
-    def _turned(self, part: Block) -> bool:
-        """Whether this is a matrix that is stored the other way round, in one piece, and read as such."""
-        return self.axes == (1, 0) and len(self.pieces) == 1 and part.width == self.info.shape[1]
+        result[np.argsort(self._places(rows, columns))] = flat
+        return result.reshape(self.height if rows is None else rows.size, -1)
 
     def _stored_shape(self) -> tuple[int, ...]:
         shape = [0] * len(self.axes)
-        for axis, extent in zip(self.axes, self.info.shape, strict=True):
+        for axis, extent in zip(self.axes, self.shape, strict=True):
             shape[axis] = extent
         return tuple(shape)
 
-    def _places(self, part: Block) -> IntArray:
-        """Return where each element of the part is among the stored ones."""
-        rows = np.arange(part.height, dtype=np.int64) if part.rows is None else part.rows
-        columns = np.arange(part.width, dtype=np.int64) if part.columns is None else part.columns
-        left = (rows[:, None] * part.width + columns).reshape(-1)
+    def _places(self, rows: IntArray | None, columns: IntArray | None) -> IntArray:
+        """Return where each element is among the stored ones."""
+        down = np.arange(self.height, dtype=np.int64) if rows is None else rows
+        across = np.arange(self.width, dtype=np.int64) if columns is None else columns
+        left = (down[:, None] * self.width + across).reshape(-1)
         shape = self._stored_shape()
         places = np.zeros(left.size, np.int64)
-        for axis, extent in zip(reversed(self.axes), reversed(self.info.shape), strict=True):
+        for axis, extent in zip(reversed(self.axes), reversed(self.shape), strict=True):
             left, index = np.divmod(left, max(1, extent))
             places += index * prod(shape[axis + 1 :])
         return places
@@ -100,7 +99,7 @@ class Store:
 
     def __init__(self) -> None:
         self.tensors: dict[str, TensorInfo] = {}
-        self.derived: dict[str, Arranged] = {}
+        self.derived: dict[str, Derived] = {}
         self.hidden: set[str] = set()
 
     def __contains__(self, name: str) -> bool:
@@ -126,7 +125,9 @@ class Store:
             self.tensors[stored] = TensorInfo(stored, whole, piece.dtype, piece.file, piece.offset, piece.nbytes)
             self.hidden.add(stored)
             parts.append(stored)
-        total = sum(piece.nbytes for piece in pieces)
         mine = tuple(shape[axis] for axis in axes)
-        info = TensorInfo(name, mine, "F32", first.file, first.offset, total)
-        self.derived[name] = Arranged(info, tuple(parts), tuple(piece.size for piece in pieces), axes)
+        matrix: Matrix = Arranged(mine, axes, tuple(parts), tuple(piece.size for piece in pieces))
+        if axes == (1, 0) and len(parts) == 1:
+            matrix = Turned(Plain(parts[0], *shape))
+        total = sum(piece.nbytes for piece in pieces)
+        self.derived[name] = Derived(TensorInfo(name, mine, first.dtype, first.file, first.offset, total), matrix)

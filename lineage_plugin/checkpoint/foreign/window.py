@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from lineage_plugin.checkpoint.names import shown
+from lineage_plugin.checkpoint.names import in_command, shown
 from lineage_plugin.checkpoint.source import Source
 from lineage_plugin.checkpoint.types import FileInfo
 from lineage_plugin.errors import UnreadableCheckpoint, UnsupportedEncoding
 
-__all__ = ["Window", "known_size", "refuse_remote"]
+__all__ = ["Window", "known_size", "not_over_the_hub", "refuse_remote"]
 
 _FIRST = 1024
 _LARGEST = 1 << 18
@@ -77,6 +77,13 @@ class Window:
             )
 
 
+def not_over_the_hub(source: Source, name: str, problem: str) -> UnsupportedEncoding:
+    """Return the error for a file that can be read on this machine only."""
+    model = in_command("/".join(source.id.split("/")[:2]), "OWNER/NAME")
+    remedy = f"Download the model (`hf download {model}`) and give the folder."
+    return UnsupportedEncoding(f"{source.where}/{shown(name)}", problem, remedy)
+
+
 def refuse_remote(source: Source, name: str, what: str) -> None:
     """Refuse a file on the Hub whose description would take a request per tensor.
 
@@ -84,11 +91,8 @@ def refuse_remote(source: Source, name: str, what: str) -> None:
         UnsupportedEncoding: When the source is not on this machine.
     """
     if not source.local:
-        raise UnsupportedEncoding(
-            f"{source.where}/{shown(name)}",
-            f"{what} are not read over the Hub: each tensor is described beside its numbers and would take a request",
-            f"Download the model (`hf download {shown(source.id, 120)}`) and give the folder.",
-        )
+        problem = "are not read over the Hub: each tensor is described beside its numbers and would take a request"
+        raise not_over_the_hub(source, name, f"{what} {problem}")
 
 
 def known_size(source: Source, name: str) -> FileInfo | None:

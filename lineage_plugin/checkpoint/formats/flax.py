@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from lineage_plugin.checkpoint.foreign.arranged import Store
-from lineage_plugin.checkpoint.foreign.flax_tree import read_tree
-from lineage_plugin.checkpoint.foreign.names import flax_name, flax_paths
-from lineage_plugin.checkpoint.foreign.pieces import pieces
-from lineage_plugin.checkpoint.foreign.window import Window, refuse_remote
 from lineage_plugin.checkpoint.formats import Format, Row
-from lineage_plugin.checkpoint.layout import Layout
+from lineage_plugin.checkpoint.layout import Layout, read_index
 from lineage_plugin.checkpoint.names import shown
 from lineage_plugin.checkpoint.source import Source
 from lineage_plugin.checkpoint.stored import Opened
@@ -18,6 +13,7 @@ from lineage_plugin.errors import UnreadableCheckpoint
 
 __all__ = ["FORMAT"]
 
+_SUFFIXES = (".msgpack",)
 _NAMES = ("flax_model.msgpack", "diffusion_flax_model.msgpack")
 
 
@@ -32,7 +28,15 @@ def _find(names: Collection[str], where: str) -> Layout | None:
 
 
 def _open(source: Source, layout: Layout) -> Opened:
-    files = pieces(source, layout, ".msgpack", "Flax weights")
+    # Most models are opened in another format, and need not wait for this one's parser.
+    from lineage_plugin.checkpoint.foreign.arranged import Store
+    from lineage_plugin.checkpoint.foreign.flax_tree import read_tree
+    from lineage_plugin.checkpoint.foreign.names import flax_name, flax_paths
+    from lineage_plugin.checkpoint.foreign.window import Window, refuse_remote
+
+    files = layout.files
+    if layout.index is not None:
+        files = tuple(sorted(set(read_index(source, layout.index, _SUFFIXES).values())))
     found = {}
     for file in files:
         refuse_remote(source, file, "Flax weights")
@@ -51,7 +55,7 @@ def _open(source: Source, layout: Layout) -> Opened:
 FORMAT = Format(
     name="flax",
     rank=30,
-    suffixes=(".msgpack",),
+    suffixes=_SUFFIXES,
     find=_find,
     open=_open,
     rows=(

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from lineage_plugin.checkpoint.formats import Format, Row
-from lineage_plugin.checkpoint.gguf_files.config import claims, settings
-from lineage_plugin.checkpoint.gguf_files.header import Header, read_header
-from lineage_plugin.checkpoint.gguf_files.model import Found, restore
 from lineage_plugin.checkpoint.layout import Layout
 from lineage_plugin.checkpoint.names import shown
 from lineage_plugin.checkpoint.source import Source
 from lineage_plugin.checkpoint.stored import Opened
 from lineage_plugin.errors import UnreadableCheckpoint, UnsupportedEncoding
+
+if TYPE_CHECKING:
+    from lineage_plugin.checkpoint.gguf_files.header import Header
+    from lineage_plugin.checkpoint.gguf_files.model import Found
 
 __all__ = ["FORMAT"]
 
@@ -36,6 +38,11 @@ def _is_beside(name: str) -> bool:
 
 
 def _open(source: Source, layout: Layout) -> Opened:
+    # Most models are opened in another format, and need not wait for this one's parser.
+    from lineage_plugin.checkpoint.gguf_files.config import claims, settings
+    from lineage_plugin.checkpoint.gguf_files.header import read_header
+    from lineage_plugin.checkpoint.gguf_files.model import restore
+
     files, notes = _choose(source, layout.files)
     headers = dict(zip(files, source.each(lambda name: read_header(source, name), files), strict=True))
     if len(files) == 1 and (more := _siblings(source, files[0], headers[files[0]])):
@@ -150,6 +157,8 @@ def _all_tensors(
     source: Source, files: Sequence[str], headers: Mapping[str, Header], values: Mapping[str, object]
 ) -> list[Found]:
     """Return the tensors of all parts."""
+    from lineage_plugin.checkpoint.gguf_files.model import Found
+
     found: list[Found] = []
     seen: dict[str, str] = {}
     for name in files:

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from lineage_plugin.checkpoint.foreign.arranged import Store
-from lineage_plugin.checkpoint.foreign.hdf5 import read_datasets
-from lineage_plugin.checkpoint.foreign.names import keras_name, keras_paths
-from lineage_plugin.checkpoint.foreign.pieces import pieces
-from lineage_plugin.checkpoint.foreign.window import Window, refuse_remote
 from lineage_plugin.checkpoint.formats import Format, Row
-from lineage_plugin.checkpoint.layout import Layout
+from lineage_plugin.checkpoint.layout import Layout, read_index
 from lineage_plugin.checkpoint.names import shown
 from lineage_plugin.checkpoint.source import Source
 from lineage_plugin.checkpoint.stored import Opened
@@ -33,7 +28,15 @@ def _find(names: Collection[str], where: str) -> Layout | None:
 
 
 def _open(source: Source, layout: Layout) -> Opened:
-    files = pieces(source, layout, ".h5", "Keras weights")
+    # Most models are opened in another format, and need not wait for this one's parser.
+    from lineage_plugin.checkpoint.foreign.arranged import Store
+    from lineage_plugin.checkpoint.foreign.hdf5 import read_datasets
+    from lineage_plugin.checkpoint.foreign.names import keras_name, keras_paths
+    from lineage_plugin.checkpoint.foreign.window import Window, refuse_remote
+
+    files = layout.files
+    if layout.index is not None:
+        files = tuple(sorted(set(read_index(source, layout.index, _SUFFIXES).values())))
     found: dict[tuple[str, ...], TensorInfo] = {}
     for file in files:
         refuse_remote(source, file, "Keras weights")

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
-from lineage_plugin.checkpoint.foreign.arranged import Store
-from lineage_plugin.checkpoint.foreign.onnx_graph import Graph, Initialiser, read_graph
-from lineage_plugin.checkpoint.foreign.onnx_names import torch_names
-from lineage_plugin.checkpoint.foreign.window import Window, known_size
+from lineage_plugin.checkpoint.foreign.window import known_size
 from lineage_plugin.checkpoint.formats import Format, Row
 from lineage_plugin.checkpoint.layout import Layout
 from lineage_plugin.checkpoint.names import is_plain_path, shown
@@ -15,6 +13,9 @@ from lineage_plugin.checkpoint.source import Source
 from lineage_plugin.checkpoint.stored import Opened
 from lineage_plugin.checkpoint.types import TensorInfo
 from lineage_plugin.errors import UnreadableCheckpoint, UnsupportedEncoding
+
+if TYPE_CHECKING:
+    from lineage_plugin.checkpoint.foreign.onnx_graph import Graph, Initialiser
 
 __all__ = ["FORMAT"]
 
@@ -47,15 +48,18 @@ def _find(names: Collection[str], where: str) -> Layout | None:
 
 
 def _open(source: Source, layout: Layout) -> Opened:
+    # Most models are opened in another format, and need not wait for this one's parser.
+    from lineage_plugin.checkpoint.foreign.arranged import Store
+    from lineage_plugin.checkpoint.foreign.onnx_graph import read_graph
+    from lineage_plugin.checkpoint.foreign.onnx_names import torch_names
+    from lineage_plugin.checkpoint.foreign.window import Window, not_over_the_hub
+
     file = layout.files[0] if layout.files else (layout.index or "")
     window = Window(source, file, "ONNX file")
     if not source.local:
         if window.size > _LARGEST_REMOTE:
-            raise UnsupportedEncoding(
-                window.where,
-                f"an ONNX file of {window.size >> 20} MB with its weights inside is not read over the Hub",
-                f"Download the model (`hf download {shown(source.id, 120)}`) and give the folder.",
-            )
+            problem = f"an ONNX file of {window.size >> 20} MB with its weights inside is not read over the Hub"
+            raise not_over_the_hub(source, file, problem)
         source.bytes(file, 0, window.size)
     graph = read_graph(window)
     _refuse_quantised(window.where, graph, source.files)

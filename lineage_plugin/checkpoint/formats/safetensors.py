@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from lineage_plugin.checkpoint.components import config_of, find_weights, keep_named
 from lineage_plugin.checkpoint.formats import Format, Row
 from lineage_plugin.checkpoint.header import Header, header_size, parse_header
-from lineage_plugin.checkpoint.layout import MAX_INDEX, Layout, Part, join_headers, parse_index
+from lineage_plugin.checkpoint.layout import Layout, Part, join_headers, read_index
 from lineage_plugin.checkpoint.names import shown
 from lineage_plugin.checkpoint.source import Source
 from lineage_plugin.checkpoint.stored import Opened
@@ -16,6 +16,7 @@ from lineage_plugin.errors import UnreadableCheckpoint
 
 __all__ = ["FORMAT"]
 
+_SUFFIXES = (".safetensors",)
 _FIRST_GUESS = 64 * 1024
 _SMALLEST_GUESS = 16 * 1024
 _LARGEST_GUESS = 4 << 20
@@ -31,7 +32,7 @@ def _find(names: Collection[str], where: str) -> Layout | None:
 def _open(source: Source, layout: Layout) -> Opened:
     layout = keep_named(source, layout)
     parts = layout.parts or (Part("", "", layout.index, layout.files),)
-    maps = [None if p.index is None else _weight_map(source, p.folder, p.index) for p in parts]
+    maps = [None if p.index is None else read_index(source, p.index, _SUFFIXES, p.folder) for p in parts]
     files = [part.files if m is None else tuple(sorted(set(m.values()))) for part, m in zip(parts, maps, strict=True)]
     guesses: dict[str, int] = {}
     for names, weight_map in zip(files, maps, strict=True):
@@ -50,20 +51,6 @@ def _open(source: Source, layout: Layout) -> Opened:
         metadata.update(header.metadata)
     config = config_of(source, layout) if layout.parts else None
     return Opened("safetensors", tuple(headers), tensors, config=config, metadata=metadata, notes=layout.notes)
-
-
-def _weight_map(source: Source, folder: str, index: str) -> dict[str, str]:
-    """Read the index of a part in a folder; its files are named as seen from the top."""
-    where = f"{source.where}/{shown(index)}"
-    known = source.files.get(index)
-    if known is not None and known.size > MAX_INDEX:
-        raise UnreadableCheckpoint(where, f"an index of {known.size} bytes is over the limit of {MAX_INDEX}")
-    data = source.data(index, MAX_INDEX)
-    if data is None:
-        raise UnreadableCheckpoint(where, "there is no such file")
-    beside = {name[len(folder) :] for name in source.files if name.startswith(folder)}
-    found = parse_index(data, beside, where=where)
-    return {tensor: folder + file for tensor, file in found.items()} if folder else found
 
 
 def _guesses(names: Collection[str], weight_map: Mapping[str, str] | None) -> dict[str, int]:
@@ -95,7 +82,7 @@ def _header(source: Source, name: str, guess: int) -> Header:
 FORMAT = Format(
     name="safetensors",
     rank=0,
-    suffixes=(".safetensors",),
+    suffixes=_SUFFIXES,
     find=_find,
     open=_open,
     rows=(

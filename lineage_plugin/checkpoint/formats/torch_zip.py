@@ -7,13 +7,11 @@ from collections.abc import Collection
 from dataclasses import replace
 from types import MappingProxyType
 
+from lineage_plugin.checkpoint.derived import Derived
 from lineage_plugin.checkpoint.formats import Format, Row
 from lineage_plugin.checkpoint.header import Header
-from lineage_plugin.checkpoint.layout import MAX_INDEX, NOT_WEIGHTS, Layout, join_headers, parse_index
+from lineage_plugin.checkpoint.layout import NOT_WEIGHTS, Layout, join_headers, read_index
 from lineage_plugin.checkpoint.names import shown
-from lineage_plugin.checkpoint.pickles.states import unwrap_names
-from lineage_plugin.checkpoint.pickles.strided import Strided
-from lineage_plugin.checkpoint.pickles.tensors import read_file
 from lineage_plugin.checkpoint.source import Source
 from lineage_plugin.checkpoint.stored import Opened
 from lineage_plugin.checkpoint.types import TensorInfo
@@ -83,9 +81,13 @@ def _check_numbering(names: list[str], where: str) -> None:
 
 
 def _open(source: Source, layout: Layout) -> Opened:
+    # Most models are opened in another format, and need not wait for this one's parser.
+    from lineage_plugin.checkpoint.pickles.states import unwrap_names
+    from lineage_plugin.checkpoint.pickles.tensors import read_file
+
     weight_map, files = None, layout.files
     if layout.index is not None:
-        weight_map = _weight_map(source, layout.index)
+        weight_map = read_index(source, layout.index, _SUFFIXES)
         files = tuple(sorted(set(weight_map.values())))
     if any(name.lower().endswith(_DISTRIBUTED) for name in files):
         raise UnsupportedEncoding(
@@ -95,7 +97,7 @@ def _open(source: Source, layout: Layout) -> Opened:
         )
     found = dict(zip(files, source.each(lambda name: read_file(source, name, len(files)), files), strict=True))
     headers: dict[str, Header] = {}
-    made: dict[str, Strided] = {}
+    made: dict[str, Derived] = {}
     parts: dict[str, TensorInfo] = {}
     notes = [_NOTE]
     for name, file in found.items():
@@ -109,17 +111,6 @@ def _open(source: Source, layout: Layout) -> Opened:
     tensors = {plain[n]: replace(info, name=plain[n]) for n, info in joined.items() if n not in made}
     derived = {plain[n]: replace(one, info=replace(one.info, name=plain[n])) for n, one in made.items()}
     return Opened("pytorch", files, {**tensors, **parts}, derived, frozenset(parts), notes=(*notes, *remarks))
-
-
-def _weight_map(source: Source, index: str) -> dict[str, str]:
-    where = f"{source.where}/{shown(index)}"
-    known = source.files.get(index)
-    if known is not None and known.size > MAX_INDEX:
-        raise UnreadableCheckpoint(where, f"an index of {known.size} bytes is over the limit of {MAX_INDEX}")
-    data = source.data(index, MAX_INDEX)
-    if data is None:
-        raise UnreadableCheckpoint(where, "there is no such file")
-    return parse_index(data, source.files.keys(), where=where, suffixes=_SUFFIXES)
 
 
 FORMAT = Format(

@@ -1,81 +1,27 @@
 """Lines of a stored GGUF tensor: the rows along its fastest extent, decoded from just the blocks that are needed.
 
 Every type packs a line in blocks of its own (``numbers.py``), so that some columns of some lines cost the blocks which
-hold them. Decoding is left to the reference, :func:`gguf.quants.dequantize`.
+hold them. Decoding is left to the reference, :func:`gguf.quants.dequantize`. The classes satisfy
+:class:`~lineage_plugin.checkpoint.derived.Matrix`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lineage_plugin.checkpoint.derived import FloatArray, IntArray, Stored
 from lineage_plugin.checkpoint.gguf_files.numbers import Numbers
 from lineage_plugin.checkpoint.types import Selection
 from lineage_plugin.errors import UnsupportedEncoding
 
-__all__ = [
-    "BlockLines",
-    "IntArray",
-    "Lines",
-    "PlainLines",
-    "SwappedLines",
-    "has_library",
-    "is_decodable",
-    "missing_library",
-]
-
-FloatArray = NDArray[np.float32]
-IntArray = NDArray[np.int64]
-Stored = Sequence[NDArray[np.generic]]
+__all__ = ["BlockLines", "SwappedLines", "has_library", "is_decodable", "missing_library"]
 
 _AT_ONCE = 1 << 22
 """Elements decoded at once: the reference takes several times the memory of its result."""
-
-
-class Lines(Protocol):
-    """A matrix of which some rows and columns can be computed."""
-
-    @property
-    def height(self) -> int:
-        """Number of rows."""
-
-    @property
-    def width(self) -> int:
-        """Number of columns."""
-
-    def needs(self, rows: IntArray | None, columns: IntArray | None) -> list[Selection]:
-        """Return what of the stored tensors is needed; rows and columns increase strictly, None stands for all."""
-
-    def compute(self, rows: IntArray | None, columns: IntArray | None, stored: Stored) -> FloatArray:
-        """Return ``[rows, columns]`` from what :meth:`needs` asked for."""
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class PlainLines:
-    """Lines of numbers that are stored one by one.
-
-    Attributes:
-        stored: Name of the stored tensor.
-        height: Number of lines.
-        width: Elements of a line.
-    """
-
-    stored: str
-    height: int
-    width: int
-
-    def needs(self, rows: IntArray | None, columns: IntArray | None) -> list[Selection]:
-        """Return the same rows and columns."""
-        return [Selection(self.stored, rows, columns, self.width)]
-
-    def compute(self, rows: IntArray | None, columns: IntArray | None, stored: Stored) -> FloatArray:
-        """Return them as float32."""
-        return np.asarray(stored[0], np.float32)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -75,14 +75,12 @@ class Header:
 
     Attributes:
         values: Numbers, short strings and short lists by key.
-        lengths: Lengths of all lists by key, of those that were not kept, too.
         records: The tensors, in the order of their data.
         big_endian: Whether numbers are stored with the highest byte first.
         size: Bytes before the data.
     """
 
     values: Mapping[str, object]
-    lengths: Mapping[str, int]
     records: tuple[Record, ...]
     big_endian: bool
     size: int
@@ -127,14 +125,13 @@ class _Reader:
         if tensors > MAX_TENSORS or pairs > MAX_PAIRS:
             self._fail(f"it announces {tensors} tensors and {pairs} key-value pairs, more than any real file has")
         values: dict[str, object] = {}
-        lengths: dict[str, int] = {}
         seen: set[str] = set()
         for _ in range(pairs):
             key = self._text("a key", _LONGEST_KEY)
             if key in seen:
                 self._fail(f"the key '{shown(key, 80)}' stands there twice")
             seen.add(key)
-            self._value(key, values, lengths)
+            self._value(key, values)
         drafts: list[tuple[str, tuple[int, ...], int, int]] = []
         names: set[str] = set()
         for _ in range(tensors):
@@ -148,7 +145,7 @@ class _Reader:
         if not self._source.local:
             # What came along with the header is tensor data.
             self._source.ledger.spend(0, max(0, len(self._data) - start))
-        return Header(MappingProxyType(values), MappingProxyType(lengths), records, big, start)
+        return Header(MappingProxyType(values), records, big, start)
 
     def _preamble(self) -> bool:
         """Check magic and version; return whether the file is big-endian."""
@@ -168,7 +165,7 @@ class _Reader:
             )
         return big
 
-    def _value(self, key: str, values: dict[str, object], lengths: dict[str, int]) -> None:
+    def _value(self, key: str, values: dict[str, object]) -> None:
         kind = self._number("I")
         if kind in _SCALARS:
             values[key] = self._scalar(_SCALARS[kind])
@@ -179,11 +176,11 @@ class _Reader:
             if keep:
                 values[key] = text.decode("utf-8", errors="replace")
         elif kind == _ARRAY:
-            lengths[key] = self._array(key, values)
+            self._array(key, values)
         else:
             self._fail(f"the key '{shown(key, 80)}' has a value of the unknown type {kind}")
 
-    def _array(self, key: str, values: dict[str, object]) -> int:
+    def _array(self, key: str, values: dict[str, object]) -> None:
         kind, count = self._number("I"), self._number("Q")
         what = f"the list '{shown(key, 80)}'"
         if kind in _SCALARS:
@@ -204,7 +201,6 @@ class _Reader:
             self._skip_texts(count, what)
         else:
             self._fail(f"{what} has elements of the unsupported type {kind}")
-        return count
 
     def _keeps(self, size: int) -> bool:
         """Return whether a value may be kept, and count it."""

@@ -6,11 +6,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from lineage_plugin.checkpoint.derived import Derived
+from lineage_plugin.checkpoint.derived import Derived, Matrix
 from lineage_plugin.checkpoint.gguf_files.blocks import (
     BlockLines,
-    Lines,
-    PlainLines,
     SwappedLines,
     has_library,
     is_decodable,
@@ -19,19 +17,10 @@ from lineage_plugin.checkpoint.gguf_files.blocks import (
 from lineage_plugin.checkpoint.gguf_files.config import per_layer
 from lineage_plugin.checkpoint.gguf_files.header import Record
 from lineage_plugin.checkpoint.gguf_files.names import ARCHITECTURES, COMPUTED, Architecture, Place, locate
-from lineage_plugin.checkpoint.gguf_files.views import (
-    Arranged,
-    InTurns,
-    Order,
-    Ordered,
-    Part,
-    Shifted,
-    Turned,
-    axes_order,
-    grouped_order,
-)
+from lineage_plugin.checkpoint.gguf_files.views import InTurns, Shifted, grouped_order
 from lineage_plugin.checkpoint.names import shown
 from lineage_plugin.checkpoint.types import Encoding, TensorInfo
+from lineage_plugin.checkpoint.views import Order, Ordered, Part, Plain, Turned, axes_order
 from lineage_plugin.errors import UnreadableCheckpoint, UnsupportedEncoding
 
 __all__ = ["Found", "Model", "restore"]
@@ -97,7 +86,7 @@ class Model:
         self,
         found: Found,
         name: str,
-        lines: Lines,
+        lines: Matrix,
         *,
         shape: tuple[int, ...] | None = None,
         part: tuple[int, int, int] = (0, 1, 1),
@@ -132,9 +121,9 @@ class Model:
             count * each,
             encoding,
         )
-        self._add(info, Arranged(info, lines))
+        self._add(info, Derived(info, lines))
 
-    def lines(self, found: Found) -> Lines:
+    def lines(self, found: Found) -> Matrix:
         """Return the lines of a stored tensor, and list it among the hidden ones."""
         record, numbers = found.record, found.record.numbers
         width = record.shape[-1] if record.shape else 1
@@ -151,7 +140,7 @@ class Model:
             return BlockLines(stored, height, width, numbers, found.big_endian, where)
         if found.big_endian:
             return SwappedLines(stored, height, width, numbers.plain)
-        return PlainLines(stored, height, width)
+        return Plain(stored, height, width)
 
     def _add(self, info: TensorInfo, derived: Derived | None = None) -> None:
         if info.name in self.tensors or info.name in self.derived:
@@ -314,7 +303,7 @@ def _unfuse(model: Model, known: Architecture, found: Found, place: Place) -> bo
     lines = model.lines(found) if len(record.shape) == 2 else Turned(model.lines(found))
     first = 0
     for module, count in zip(place.module.split("+"), (heads, groups, groups), strict=True):
-        part: Lines = Part(lines, first * size, count * size)
+        part: Matrix = Part(lines, first * size, count * size)
         if known.pairs and module != "attn_v" and (place.leaf == "weight" or known.pairs == "all"):
             order = _pairs(model, count * size, module, place.layer)
             part = part if order is None else Ordered(part, order)
@@ -376,7 +365,7 @@ def _join(model: Model, parent: str, leaf: str, parts: Mapping[str, Found]) -> b
         return whole and not pair
     shape = pair[0].record.shape
     first, second = (model.lines(found) for found in pair)
-    joined: Lines = InTurns(first, second)
+    joined: Matrix = InTurns(first, second)
     if rank == 3:
         joined = InTurns(Turned(first, shape[0]), Turned(second, shape[0]))
     shape = (shape[0], shape[2], 2 * shape[1]) if rank == 3 else (shape[0], 2 * shape[1])

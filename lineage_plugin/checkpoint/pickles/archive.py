@@ -108,7 +108,7 @@ def read_archive(source: Source, file: str, *, where: str) -> Archive:
     tail = source.bytes(file, begin, total)
     if begin + len(tail) != total:
         raise UnreadableCheckpoint(where, "the file changed while it was read", "Run again when it is complete.")
-    start, stop, count = _end(tail, begin, total, where)
+    start, stop, count = _end(tail, begin, where)
     if start < begin:
         tail = source.bytes(file, start, begin) + tail
         begin = start
@@ -123,7 +123,7 @@ def _broken(where: str, problem: str) -> UnreadableCheckpoint:
     return UnreadableCheckpoint(where, problem, _REMEDY)
 
 
-def _end(tail: bytes, begin: int, total: int, where: str) -> tuple[int, int, int]:
+def _end(tail: bytes, begin: int, where: str) -> tuple[int, int, int]:
     """Return where the directory begins and ends and how many members it lists."""
     at = len(tail) - _END.size
     if at < 0 or tail[at : at + 4] != b"PK\x05\x06":

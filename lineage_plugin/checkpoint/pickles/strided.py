@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
-from numpy.typing import NDArray
 
+from lineage_plugin.checkpoint.derived import Derived, FloatArray, IntArray, Stored
 from lineage_plugin.checkpoint.dtypes import BITS
-from lineage_plugin.checkpoint.matrix import Block, gather
 from lineage_plugin.checkpoint.types import Selection, TensorInfo
 
 __all__ = ["Strided", "is_contiguous", "span", "strided"]
-
-_FLOATS = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
-
-FloatArray = NDArray[np.float32]
-IntArray = NDArray[np.int64]
 
 
 def is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
@@ -40,62 +33,70 @@ def span(shape: tuple[int, ...], strides: tuple[int, ...]) -> int:
 class Strided:
     """A tensor that is a view of a stored matrix.
 
+    Satisfies :class:`~lineage_plugin.checkpoint.derived.Matrix`, with a row for each index of the first axis.
+
     Attributes:
-        info: The tensor.
-        stored: The matrix, or vector, that holds its elements.
+        shape: Its shape.
         strides: Elements between neighbours along each axis.
+        stored: Name of the matrix, or vector, that holds its elements.
         first: Where its first element is in the stored matrix, in C order.
         axis: 0 when every row of the tensor lies in one row of the stored matrix, 1 when every column of it does, None
             when neither holds, and it can only be read as a whole.
     """
 
-    info: TensorInfo
-    stored: TensorInfo
+    shape: tuple[int, ...]
     strides: tuple[int, ...]
+    stored: str
     first: int
     axis: int | None
 
-    def needs(self, part: Block) -> Sequence[Selection]:
-        """Return the rows of the stored matrix that hold the rows, or columns, of the part."""
-        if not self._is_lazy(part):
-            return [Selection(self.stored.name)]
-        outer, places = self._places(part)
-        return [Selection(self.stored.name, outer, np.unique(places))]
+    @property
+    def height(self) -> int:
+        """Rows."""
+        return self.shape[0] if self.shape else 1
 
-    def compute(self, part: Block, stored: Sequence[NDArray[np.generic]]) -> FloatArray:
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return prod(self.shape[1:])
+
+    def needs(self, rows: IntArray | None, columns: IntArray | None) -> list[Selection]:
+        """Return the rows of the stored matrix that hold the rows, or columns, of the tensor."""
+        if self.axis is None:
+            return [Selection(self.stored)]
+        outer, places = self._places(rows, columns)
+        return [Selection(self.stored, outer, np.unique(places))]
+
+    def compute(self, rows: IntArray | None, columns: IntArray | None, stored: Stored) -> FloatArray:
         """Return the elements in the order of the tensor."""
-        if self._is_lazy(part):
-            picks = np.unique(self._places(part)[1], return_inverse=True)[1].reshape(-1)
+        if self.axis is not None:
+            picks = np.unique(self._places(rows, columns)[1], return_inverse=True)[1].reshape(-1)
             taken = stored[0][:, picks]
             return np.ascontiguousarray(taken if self.axis == 0 else taken.T, dtype=np.float32)
         flat = np.ascontiguousarray(stored[0]).reshape(-1)
         steps = tuple(stride * flat.itemsize for stride in self.strides)
-        view = np.lib.stride_tricks.as_strided(flat[self.first :], self.info.shape, steps, writeable=False)
-        matrix = np.ascontiguousarray(view, dtype=np.float32).reshape(part.height, part.width)
-        return np.ascontiguousarray(gather(matrix, part), dtype=np.float32)
+        view = np.lib.stride_tricks.as_strided(flat[self.first :], self.shape, steps, writeable=False)
+        whole = np.ascontiguousarray(view, dtype=np.float32).reshape(self.height, self.width)
+        whole = whole if rows is None else whole[rows]
+        return whole if columns is None else whole[:, columns]
 
-    def _is_lazy(self, part: Block) -> bool:
-        """Whether the part is seen as the matrix that the tensor is by itself."""
-        shape = self.info.shape
-        return self.axis is not None and (part.height, part.width) == (shape[0], prod(shape[1:]))
-
-    def _places(self, part: Block) -> tuple[IntArray | None, IntArray]:
+    def _places(self, rows: IntArray | None, columns: IntArray | None) -> tuple[IntArray | None, IntArray]:
         """Return the rows of the stored matrix that are needed, and where in each of them the elements are."""
         if self.axis == 1:
-            rows = np.arange(part.height, dtype=np.int64) if part.rows is None else part.rows
-            return part.columns, self.first + rows * self.strides[0]
-        columns = np.arange(part.width, dtype=np.int64) if part.columns is None else part.columns
-        places = np.full(columns.shape, self.first, np.int64)
-        for extent, stride in zip(reversed(self.info.shape[1:]), reversed(self.strides[1:]), strict=True):
-            places += columns % extent * stride
-            columns = columns // extent
-        return part.rows, places
+            down = np.arange(self.height, dtype=np.int64) if rows is None else rows
+            return columns, self.first + down * self.strides[0]
+        across = np.arange(self.width, dtype=np.int64) if columns is None else columns
+        places = np.full(across.shape, self.first, np.int64)
+        for extent, stride in zip(reversed(self.shape[1:]), reversed(self.strides[1:]), strict=True):
+            places += across % extent * stride
+            across = across // extent
+        return rows, places
 
 
 def strided(
     info: TensorInfo, strides: tuple[int, ...], offset: int, storage: tuple[int, int], stored_name: str
-) -> Strided:
-    """Describe a tensor whose elements do not lie one after the other.
+) -> tuple[Derived, TensorInfo]:
+    """Return a tensor whose elements do not lie one after the other, and the stored matrix that it is made of.
 
     Args:
         info: The tensor as it is stored; ``offset`` and ``nbytes`` are set here. It is not empty.
@@ -119,9 +120,8 @@ def strided(
     at = begin + base * itemsize
     stored = replace(info, name=stored_name, shape=(height, width), offset=at, nbytes=nbytes)
     own = min(nbytes, prod(shape) * itemsize)
-    kind = "F32" if info.dtype in _FLOATS else info.dtype
-    seen = replace(info, dtype=kind, offset=at + first * itemsize, nbytes=own)
-    return Strided(seen, stored, strides, first, axis)
+    seen = replace(info, offset=at + first * itemsize, nbytes=own)
+    return Derived(seen, Strided(shape, strides, stored_name, first, axis)), stored
 
 
 def _pitched(

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
+from lineage_plugin.checkpoint.derived import Derived
 from lineage_plugin.checkpoint.dtypes import BITS
-from lineage_plugin.checkpoint.names import shown
+from lineage_plugin.checkpoint.names import in_command, shown
 from lineage_plugin.checkpoint.pickles.archive import Archive, data_starts, read_archive, read_member
 from lineage_plugin.checkpoint.pickles.machine import MAX_PICKLE, interpret
 from lineage_plugin.checkpoint.pickles.names_allowed import STORAGES
 from lineage_plugin.checkpoint.pickles.states import find_weights
-from lineage_plugin.checkpoint.pickles.strided import Strided, is_contiguous, span, strided
+from lineage_plugin.checkpoint.pickles.strided import is_contiguous, span, strided
 from lineage_plugin.checkpoint.pickles.values import Storage, Strange, View
 from lineage_plugin.checkpoint.source import Source
 from lineage_plugin.checkpoint.types import TensorInfo
@@ -23,13 +24,14 @@ __all__ = ["File", "convert_with_torch", "read_file"]
 
 _POINTER = b"version https://git-lfs"
 _ARCHIVE = b"PK\x03\x04"
+_CTRANSLATE2 = re.compile(rb"[\x01-\x0f]\0{3}.\0\w{1,40}Spec\0", re.DOTALL)
+"""A version of 32 bits and the name of a specification, its length before it (``model_spec.py`` of CTranslate2)."""
 _PREFIX = 64
 _AHEAD = 64 << 10
 """Small members this close behind the pickle are read together with it."""
 _BYTE_ORDER, _ALIGNMENT, _PICKLE = "byteorder", ".storage_alignment", "data.pkl"
 _SMALL = 64
 _USUAL_ALIGNMENT = 64
-_HARMLESS = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,79}\Z", re.ASCII)
 _ITEMSIZES = {"ComplexDouble": 16, "QInt32": 4}
 """Bytes of the types that safetensors has no name for, where it is not one."""
 _EMPTY_EXTENT = 1 << 20
@@ -39,8 +41,7 @@ _EXPANDED = 1 << 20
 
 def convert_with_torch(file: str) -> str:
     """Return the sentence that says how to make safetensors of a file that torch can load safely."""
-    # The command will be copied to a shell: a name could close the quotes around it.
-    name = file if _HARMLESS.match(file) else "FILE"
+    name = in_command(file, "FILE")
     return (
         'Convert it: python -c "import torch, safetensors.torch as s; '
         f"t = torch.load('{name}', map_location='cpu', weights_only=True); "
@@ -60,7 +61,7 @@ class File:
     """
 
     stored: Mapping[str, TensorInfo]
-    derived: Mapping[str, Strided]
+    derived: Mapping[str, Derived]
     parts: Mapping[str, TensorInfo]
     notes: tuple[str, ...]
 
@@ -134,6 +135,8 @@ def _foreign(prefix: bytes, where: str, name: str) -> InputError | None:
         )
     if prefix.startswith((b"GGUF", b"ggml", b"lmgg", b"ggjt", b"tjgg")):
         return UnsupportedEncoding(where, "this is a file of llama.cpp, not of PyTorch", "Give the .gguf file.")
+    if _CTRANSLATE2.match(prefix):
+        return UnsupportedEncoding(where, "this is a model of CTranslate2", "Give the model that it was made from.")
     if not prefix:
         return UnreadableCheckpoint(where, "the file is empty", "Get the file again.")
     return UnreadableCheckpoint(where, "this is not a PyTorch checkpoint", "Give the file of the weights.")
@@ -198,7 +201,7 @@ def _described(
     total: int,
 ) -> File:
     stored: dict[str, TensorInfo] = {}
-    derived: dict[str, Strided] = {}
+    derived: dict[str, Derived] = {}
     parts: dict[str, TensorInfo] = {}
     for name, view in tensors.items():
         assert isinstance(view, View)  # noqa: S101 - the others have been refused
@@ -207,9 +210,8 @@ def _described(
             stored[name] = info
             continue
         # No name of a tensor has a character that cannot be printed.
-        made = strided(info, view.strides, view.offset, (places[view.storage], count), f"{name}\0{archive.file}")
-        derived[name] = made
-        parts[made.stored.name] = made.stored
+        part = f"{name}\0{archive.file}"
+        derived[name], parts[part] = strided(info, view.strides, view.offset, (places[view.storage], count), part)
     return File(stored, derived, parts, notes)
 
 

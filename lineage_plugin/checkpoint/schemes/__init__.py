@@ -32,6 +32,8 @@ from lineage_plugin.errors import UnsupportedEncoding
 __all__ = ["Packed", "Scheme", "Unpacked", "schemes", "unpack"]
 
 _PLAIN = frozenset({"F64", "F32", "F16", "BF16"})
+_NAMES = ("quantization_config", "compression_config", "quantization")
+_TEXT = ("text_config", "llm_config", "language_config")
 _BESIDE = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
 """Where writers put the settings when not into ``config.json``."""
 _LARGEST_SETTINGS = 1 << 20
@@ -116,11 +118,11 @@ def unpack(source: Source, opened: Opened) -> Opened:
         UnreadableCheckpoint: When the packed tensors contradict each other.
         HubError: When the Hub does not deliver.
     """
-    if all(info.dtype in _PLAIN for info in opened.tensors.values()):
+    left = {name: info for name, info in opened.tensors.items() if name not in opened.hidden}
+    if all(info.dtype in _PLAIN for info in left.values()):
         return opened
     config = read_config(source) if opened.config is None else opened.config
     settings = _settings(source, config)
-    left = {name: info for name, info in opened.tensors.items() if name not in opened.hidden}
     derived, hidden, notes = dict(opened.derived), set(opened.hidden), list(opened.notes)
 
     def read(selections: Sequence[Selection]) -> list[NDArray[np.generic]]:
@@ -137,14 +139,17 @@ def unpack(source: Source, opened: Opened) -> Opened:
             notes += found.notes
             left = {name: info for name, info in left.items() if name not in found.hidden}
     _refuse(source.where, left, settings)
-    return replace(opened, derived=derived, hidden=frozenset(hidden), notes=tuple(notes))
+    return replace(opened, derived=derived, hidden=frozenset(hidden), config=config, notes=tuple(notes))
 
 
 def _settings(source: Source, config: Mapping[str, object]) -> Mapping[str, object]:
-    for name in ("quantization_config", "compression_config", "quantization"):
-        settings = config.get(name)
-        if isinstance(settings, Mapping):
-            return settings
+    # Models of images and text may say it of their text model alone.
+    sections = (config, *(part for name in _TEXT if isinstance(part := config.get(name), Mapping)))
+    for section in sections:
+        for name in _NAMES:
+            settings = section.get(name)
+            if isinstance(settings, Mapping):
+                return settings
     for name in _BESIDE:
         data = source.data(name, _LARGEST_SETTINGS) if name in source.files else None
         try:

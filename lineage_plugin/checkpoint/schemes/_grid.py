@@ -9,18 +9,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lineage_plugin.checkpoint.derived import FloatArray, IntArray
+from lineage_plugin.checkpoint.dtypes import decode
 from lineage_plugin.checkpoint.schemes._packing import scale_e8m0
 from lineage_plugin.checkpoint.types import Selection, TensorInfo
 
-__all__ = ["FLOATS", "Grid", "fit"]
+__all__ = ["FLOATS", "Grid", "ScaleKind", "fit"]
 
-FloatArray = NDArray[np.float32]
-IntArray = NDArray[np.int64]
-
+ScaleKind = Literal["number", "E8M0", "E4M3"]
+"""How scales are stored: as numbers, or as bytes that hold an exponent of two or a float of eight bits."""
 FLOATS = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
 """Stored types of scales that are numbers themselves."""
 _EXPONENTS = frozenset({"U8", "F8_E8M0"})
@@ -40,7 +42,7 @@ class Grid:
         shape: Rows and columns of one grid.
         block: Rows and columns of the matrix that share an entry; the last blocks may be cut.
         height: Rows of one matrix.
-        exponents: Whether exponents of two are stored.
+        kind: How an entry is stored.
     """
 
     tensor: str
@@ -48,7 +50,7 @@ class Grid:
     shape: tuple[int, int]
     block: tuple[int, int]
     height: int
-    exponents: bool = False
+    kind: ScaleKind = "number"
 
     def need(self, rows: IntArray | None, columns: IntArray | None) -> Selection:
         """Return what is read for some rows and columns of the stack of matrices; None for all."""
@@ -65,7 +67,10 @@ class Grid:
         Returns:
             ``[rows, entries]``; one row when all rows share it.
         """
-        values = scale_e8m0(stored) if self.exponents else np.asarray(stored, np.float32)
+        if self.kind == "E8M0":
+            values = scale_e8m0(stored)
+        else:
+            values = decode(stored, "F8_E4M3") if self.kind == "E4M3" else np.asarray(stored, np.float32)
         back = self._rows(rows)[1]
         return values if back is None or values.shape[0] == 1 else values[back]
 
@@ -96,6 +101,8 @@ class Grid:
         """Return the rows of the grid to read, and which of them each row of the matrices uses."""
         if self.planes == 1 and self.shape[0] == 1:
             return None, None
+        if self.block[0] == 1:
+            return rows, None
         if rows is None:
             plane = np.arange(self.planes, dtype=np.int64)[:, None] * self.shape[0]
             inside = np.arange(self.height, dtype=np.int64) // self.block[0]
@@ -147,7 +154,8 @@ def fit(
     wide = _edge(width, columns, None if hint is None else hint[1])
     if high is None or wide is None:
         return None
-    grid = Grid(info.name, stacked, (rows, columns), (high, wide), height, not whole and info.dtype in _EXPONENTS)
+    kind: ScaleKind = "E8M0" if not whole and info.dtype in _EXPONENTS else "number"
+    grid = Grid(info.name, stacked, (rows, columns), (high, wide), height, kind)
     # One grid for several matrices is one for all rows only where it has a single row.
     if stacked == 1 and planes > 1 and rows > 1:
         return None

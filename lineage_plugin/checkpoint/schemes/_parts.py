@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 
@@ -10,7 +10,7 @@ from lineage_plugin.checkpoint.names import shown
 from lineage_plugin.checkpoint.types import Encoding, TensorInfo
 from lineage_plugin.errors import UnreadableCheckpoint
 
-__all__ = ["ACTIVATIONS", "attention_scales", "beside", "matrices", "misfit", "whole"]
+__all__ = ["ACTIVATIONS", "attention_scales", "beside", "is_conv1d", "matrices", "misfit", "whole"]
 
 ACTIVATIONS = (
     *("input_scale", "input_zero_point", "input_global_scale", "input_scale_ub"),
@@ -18,6 +18,8 @@ ACTIVATIONS = (
 )
 """Last parts of the names of what quantises the activations of a module: no weights, and no part of one."""
 _ATTENTION = frozenset(f"{letter}_{what}" for letter in "kqv" for what in ("scale", "zero_point"))
+_CONV1D_MODELS = ("gpt2", "imagegpt", "openai-gpt", "decision_transformer", "clvp")
+_CONV1D = frozenset({"c_attn", "c_proj", "c_fc", "q_attn"})
 
 
 def beside(tensors: Collection[str], module: str, suffixes: Iterable[str]) -> list[str]:
@@ -28,6 +30,14 @@ def beside(tensors: Collection[str], module: str, suffixes: Iterable[str]) -> li
 def attention_scales(tensors: Iterable[str]) -> list[str]:
     """Return the scales of quantised keys and values, which are no weights."""
     return [name for name in tensors if name.rpartition(".")[2] in _ATTENTION]
+
+
+def is_conv1d(module: str, config: Mapping[str, object]) -> bool:
+    """Return whether a module is a ``Conv1D`` of transformers, whose weight is ``[in, out]``.
+
+    Quantisers store it as that of any linear layer.
+    """
+    return module.rpartition(".")[2] in _CONV1D and config.get("model_type") in _CONV1D_MODELS
 
 
 def matrices(shape: Sequence[int]) -> tuple[int, int, int]:

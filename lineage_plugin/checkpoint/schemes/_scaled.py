@@ -1,7 +1,8 @@
-"""Matrices of levels and scales: ``(level - zero) * scale``, row by row.
+"""Matrices of levels and scales: ``(level - zero) * scale + offset``, row by row.
 
-This is how compressed-tensors, FP8 and NVFP4 checkpoints hold a weight. The levels are numbers of their own or packed
-fields; the scales are a grid of blocks, sometimes with a second one for the whole matrix; zero points are a grid too.
+This is how compressed-tensors, FP8, MLX, MXFP4 and NVFP4 checkpoints hold a weight. The levels are numbers of their own
+or packed fields; the scales are a grid of blocks, sometimes with a second one for the whole matrix; zero points, and
+offsets in their place, are a grid too.
 
 The product is computed in float32. Levels have at most 8 significant bits and scales of 16-bit types 11, so that the
 result is exact for those, and rounded once for float32 scales. The libraries round it once more, to the type that
@@ -10,12 +11,12 @@ they compute in.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lineage_plugin.checkpoint.derived import FloatArray, IntArray, Stored
 from lineage_plugin.checkpoint.names import shown
 from lineage_plugin.checkpoint.schemes._grid import Grid
 from lineage_plugin.checkpoint.schemes._packing import Fields, look_up
@@ -23,9 +24,6 @@ from lineage_plugin.checkpoint.types import Selection
 from lineage_plugin.errors import UnreadableCheckpoint
 
 __all__ = ["Levels", "Order", "Scaled", "Zeros"]
-
-FloatArray = NDArray[np.float32]
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -146,7 +144,7 @@ class Order:
 class Scaled:
     """A matrix, or a stack of matrices, of levels and scales.
 
-    Satisfies :class:`~lineage_plugin.checkpoint.schemes._dequantised.Codec`.
+    Satisfies :class:`~lineage_plugin.checkpoint.derived.Matrix`.
 
     Attributes:
         height: Rows of all matrices together.
@@ -156,6 +154,7 @@ class Scaled:
         divided: Whether the scale is divided by the grids after the first, instead of multiplied.
         zeros: What is subtracted from the levels; its grid is like that of the first scales.
         order: Which group of scales and zero points each column belongs to; None for its place.
+        offsets: What is added to the products; a grid like that of the first scales.
     """
 
     height: int
@@ -165,6 +164,7 @@ class Scaled:
     divided: bool = False
     zeros: Zeros | None = None
     order: Order | None = None
+    offsets: Grid | None = None
 
     def needs(self, rows: IntArray | None, columns: IntArray | None) -> list[Selection]:
         """Return the levels, scales and zero points of some rows and columns."""
@@ -174,13 +174,13 @@ class Scaled:
         needed += [grid.need(rows, grouped) for grid in self.scales]
         if self.zeros is not None:
             needed.append(self.zeros.need(rows, grouped))
+        if self.offsets is not None:
+            needed.append(self.offsets.need(rows, grouped))
         if self.order is not None:
             needed.append(Selection(self.order.tensor, columns, width=1))
         return needed
 
-    def decode(
-        self, rows: IntArray | None, columns: IntArray | None, stored: Sequence[NDArray[np.generic]]
-    ) -> FloatArray:
+    def compute(self, rows: IntArray | None, columns: IntArray | None, stored: Stored) -> FloatArray:
         """Return ``[rows, columns]`` from what :meth:`needs` asked for.
 
         Raises:
@@ -192,8 +192,9 @@ class Scaled:
         for other in others:
             scale = scale / other if self.divided else scale * other
         zero = None if self.zeros is None else self.zeros.entries(next(read), rows)
+        offset = None if self.offsets is None else self.offsets.entries(next(read), rows)
         groups = None if self.order is None else self.order.groups(next(read), columns)
-        for operation, entries in ((np.subtract, zero), (np.multiply, scale)):
+        for operation, entries in ((np.subtract, zero), (np.multiply, scale), (np.add, offset)):
             if entries is None:
                 continue
             if groups is None:

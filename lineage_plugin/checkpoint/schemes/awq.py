@@ -23,10 +23,9 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from lineage_plugin.checkpoint.derived import Derived
+from lineage_plugin.checkpoint.derived import Derived, FloatArray, IntArray, Stored
 from lineage_plugin.checkpoint.formats import Row
 from lineage_plugin.checkpoint.schemes import Packed, Scheme, Unpacked
-from lineage_plugin.checkpoint.schemes._dequantised import Dequantised, Stored
 from lineage_plugin.checkpoint.schemes._linear import (
     Groups,
     Linear,
@@ -38,12 +37,11 @@ from lineage_plugin.checkpoint.schemes._linear import (
 )
 from lineage_plugin.checkpoint.schemes._packing import Fields
 from lineage_plugin.checkpoint.types import Encoding, Selection
+from lineage_plugin.checkpoint.views import Turned
 from lineage_plugin.errors import UnsupportedEncoding
 
 __all__ = ["SCHEME"]
 
-FloatArray = NDArray[np.float32]
-IntArray = NDArray[np.int64]
 
 _WORDS = frozenset({"I32", "U32"})
 _FLOATS = frozenset({"F16", "BF16", "F32"})
@@ -58,7 +56,7 @@ _USUAL = (128, 64, 32, 16)
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Gemm:
-    """The layout with inputs as rows; satisfies :class:`~.._dequantised.Codec`.
+    """The layout with inputs as rows; satisfies :class:`~lineage_plugin.checkpoint.derived.Matrix`.
 
     Attributes:
         height: Inputs.
@@ -83,7 +81,7 @@ class Gemm:
             Selection(self.linear.qzeros.name, groups, words),
         ]
 
-    def decode(self, rows: IntArray | None, columns: IntArray | None, stored: Stored) -> FloatArray:
+    def compute(self, rows: IntArray | None, columns: IntArray | None, stored: Stored) -> FloatArray:
         """Return ``[rows, columns]``."""
         values = self.fields.levels(stored[0], columns, self.width).astype(np.float32)
         zeros = self.fields.levels(stored[2], columns, self.width).astype(np.float32)
@@ -95,7 +93,7 @@ class Gemm:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Gemv:
-    """The layout with outputs as rows; satisfies :class:`~.._dequantised.Codec`.
+    """The layout with outputs as rows; satisfies :class:`~lineage_plugin.checkpoint.derived.Matrix`.
 
     Attributes:
         height: Outputs.
@@ -118,7 +116,7 @@ class Gemv:
             Selection(self.linear.qzeros.name, rows, Fields(4).words(groups)),
         ]
 
-    def decode(self, rows: IntArray | None, columns: IntArray | None, stored: Stored) -> FloatArray:
+    def compute(self, rows: IntArray | None, columns: IntArray | None, stored: Stored) -> FloatArray:
         """Return ``[rows, columns]``."""
         values = Fields(4).levels(stored[0], columns, self.width).astype(np.float32)
         zeros = Fields(4).levels(stored[2], self._stored(columns), self.groups.count).astype(np.float32)
@@ -135,7 +133,7 @@ class Gemv:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class GemvFast:
-    """The layout with four outputs interleaved; satisfies :class:`~.._dequantised.Codec`.
+    """The layout with four outputs interleaved; satisfies :class:`~lineage_plugin.checkpoint.derived.Matrix`.
 
     Attributes:
         height: Outputs, a multiple of 4.
@@ -160,7 +158,7 @@ class GemvFast:
             Selection(self.linear.qzeros.name, groups, rows),
         ]
 
-    def decode(self, rows: IntArray | None, columns: IntArray | None, stored: Stored) -> FloatArray:
+    def compute(self, rows: IntArray | None, columns: IntArray | None, stored: Stored) -> FloatArray:
         """Return ``[rows, columns]``."""
         outputs = np.arange(self.height, dtype=np.int64) if rows is None else rows
         inputs = np.arange(self.width, dtype=np.int64) if columns is None else columns
@@ -225,7 +223,7 @@ def _unpack(packed: Packed) -> Unpacked | None:
     return Unpacked(derived, frozenset(hidden)) if derived else None
 
 
-def _weight(linear: Linear, packed: Packed, gemv: bool) -> Dequantised | None:
+def _weight(linear: Linear, packed: Packed, gemv: bool) -> Derived | None:
     """Return the weight of a layer; None when it is not AWQ."""
     if any(len(part.shape) != 2 or part.size == 0 for part in (linear.qweight, linear.qzeros, linear.scales)):
         return None
@@ -234,22 +232,22 @@ def _weight(linear: Linear, packed: Packed, gemv: bool) -> Dequantised | None:
     hint = setting(packed.settings, "group_size", "q_group_size")
     if linear.qweight.dtype == "I16":
         fast = _gemv_fast(linear, hint)
-        return None if fast is None else _presented(fast, 4, 0)
+        return None if fast is None else _presented(fast, 4)
     if linear.qweight.dtype not in _WORDS or linear.qzeros.dtype not in _WORDS:
         return None
     gemm = None if gemv else _gemm(linear, setting(packed.settings, "bits", "w_bit"), hint)
     if gemm is not None:
-        return _presented(gemm, gemm.fields.bits, 1)
+        return _presented(gemm, gemm.fields.bits)
     plain = _gemv(linear, hint)
-    return None if plain is None else _presented(plain, 4, 0)
+    return None if plain is None else _presented(plain, 4)
 
 
-def _presented(codec: Gemm | Gemv | GemvFast, bits: int, axis: int) -> Dequantised:
+def _presented(codec: Gemm | Gemv | GemvFast, bits: int) -> Derived:
     turned = isinstance(codec, Gemm)
     shape = (codec.width, codec.height) if turned else (codec.height, codec.width)
     shared = (1, -1 if codec.groups.count == 1 else codec.groups.size)
-    encoding = Encoding("AWQ", bits, shared=shared, axis=1 if axis else 0)
-    return Dequantised(codec.linear.info(shape, encoding), codec, turned)
+    encoding = Encoding("AWQ", bits, shared=shared, axis=1 if turned else 0)
+    return Derived(codec.linear.info(shape, encoding), Turned(codec) if turned else codec)
 
 
 def _gemm(linear: Linear, asked: int | None, hint: int | None) -> Gemm | None:

@@ -30,7 +30,6 @@ from lineage_plugin.checkpoint.derived import Derived
 from lineage_plugin.checkpoint.formats import Row
 from lineage_plugin.checkpoint.names import shown
 from lineage_plugin.checkpoint.schemes import Packed, Scheme, Unpacked
-from lineage_plugin.checkpoint.schemes._dequantised import Dequantised
 from lineage_plugin.checkpoint.schemes._grid import FLOATS, Grid, fit
 from lineage_plugin.checkpoint.schemes._packing import E2M1, Fields
 from lineage_plugin.checkpoint.schemes._parts import ACTIVATIONS, attention_scales, beside, matrices, misfit, whole
@@ -136,7 +135,7 @@ def _packed_words(where: str, weight: _Weight, found: _Width) -> Derived:
     zeros, zero = None, weight.more.get("zero_point")
     if zero is not None:
         if zero.dtype == "I32":
-            zeros = _packed_zeros(where, weight, zero, shape, grid, found.bits)
+            zeros = _packed_zeros(where, zero, shape, grid, found.bits)
         else:
             zeros = _plain_zeros(where, weight, zero, shape)
     order = _order(where, weight, grid, found.columns)
@@ -169,7 +168,7 @@ def _packed_floats(where: str, weight: _Weight) -> Derived:
         if laid is None or laid[0].shape[1] != 1:
             raise misfit(where, overall, shape)
         scales = (grid, laid[0])
-    name = "MXFP6" if six else "MXFP4" if grid.exponents else "NVFP4"
+    name = "MXFP6" if six else "MXFP4" if grid.kind == "E8M0" else "NVFP4"
     return _matrix(weight, shape, Levels(weight.levels.name, fields, table), scales, Encoding(name, fields.bits))
 
 
@@ -188,7 +187,7 @@ def _matrix(
     encoding = Encoding(encoding.name, encoding.bits, (rows, 0))
     info = whole(f"{weight.module}.weight", shape, weight.levels, weight.parts, encoding)
     codec = Scaled(planes * height, width, levels, scales, divided=True, zeros=zeros, order=order)
-    return Dequantised(info, codec)
+    return Derived(info, codec)
 
 
 def _grid(where: str, weight: _Weight, shape: tuple[int, ...]) -> Grid:
@@ -212,9 +211,7 @@ def _plain_zeros(where: str, weight: _Weight, zero: TensorInfo, shape: tuple[int
     return Zeros(laid[0])
 
 
-def _packed_zeros(
-    where: str, weight: _Weight, zero: TensorInfo, shape: tuple[int, ...], grid: Grid, bits: int
-) -> Zeros:
+def _packed_zeros(where: str, zero: TensorInfo, shape: tuple[int, ...], grid: Grid, bits: int) -> Zeros:
     planes, height, _ = matrices(shape)
     words = (*shape[:-2], Fields(bits).length(height), grid.shape[1])
     if zero.shape != words or grid.shape[0] != height or grid.planes != planes:

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from math import gcd
 
 from lineage_plugin.checkpoint.derived import Derived
 from lineage_plugin.checkpoint.formats import Row
 from lineage_plugin.checkpoint.schemes import Packed, Scheme, Unpacked
-from lineage_plugin.checkpoint.schemes._dequantised import Dequantised
 from lineage_plugin.checkpoint.schemes._grid import fit
 from lineage_plugin.checkpoint.schemes._parts import ACTIVATIONS, attention_scales, beside, matrices, misfit, whole
 from lineage_plugin.checkpoint.schemes._scaled import Levels, Scaled, Zeros
@@ -62,7 +62,7 @@ def _scale(tensors: Mapping[str, TensorInfo], info: TensorInfo) -> TensorInfo | 
     return next((tensors[n] for n in names if n in tensors), None)
 
 
-def _weight(info: TensorInfo, scale: TensorInfo, packed: Packed, hint: tuple[int, int] | None) -> Dequantised:
+def _weight(info: TensorInfo, scale: TensorInfo, packed: Packed, hint: tuple[int, int] | None) -> Derived:
     shape = info.shape
     planes, height, width = matrices(shape)
     zero = packed.tensors.get(f"{info.name}_zero_point")
@@ -75,12 +75,17 @@ def _weight(info: TensorInfo, scale: TensorInfo, packed: Packed, hint: tuple[int
     if found is None or (zero is not None and (lower is None or zero.shape != scale.shape)):
         raise misfit(packed.where, scale if found is None or zero is None else zero, shape)
     grid, (rows, columns) = found
+    if planes > 1 and rows > 1:
+        # Blocks begin anew with each expert, so in the matrix of all of them they have the size that fits into both.
+        rows = gcd(rows, height)
     if packed.settings.get("quant_method") == "compressed-tensors":
         columns = 0  # They may have been rounded one after the other: GPTQ leaves no trace in the settings.
-    name = "MXFP8" if grid.exponents and grid.block == (1, 32) else "FP8" if info.dtype == "F8_E4M3" else "FP8 E5M2"
+    name = "FP8" if info.dtype == "F8_E4M3" else "FP8 E5M2"
+    if grid.kind == "E8M0" and grid.block == (1, 32):
+        name = "MXFP8"
     codec = Scaled(planes * height, width, Levels(info.name), (grid,), zeros=None if lower is None else Zeros(lower[0]))
     others = [scale] if zero is None else [scale, zero]
-    return Dequantised(whole(info.name, shape, info, others, Encoding(name, 8, (rows, columns))), codec)
+    return Derived(whole(info.name, shape, info, others, Encoding(name, 8, (rows, columns))), codec)
 
 
 def _block(settings: Mapping[str, object]) -> tuple[int, int] | None:

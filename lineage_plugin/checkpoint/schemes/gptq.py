@@ -26,12 +26,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from lineage_plugin.checkpoint.derived import Derived
+from lineage_plugin.checkpoint.derived import Derived, FloatArray, IntArray, Stored
 from lineage_plugin.checkpoint.dtypes import BITS
 from lineage_plugin.checkpoint.formats import Row
 from lineage_plugin.checkpoint.names import shown
 from lineage_plugin.checkpoint.schemes import Packed, Scheme, Unpacked
-from lineage_plugin.checkpoint.schemes._dequantised import Dequantised, Stored
 from lineage_plugin.checkpoint.schemes._linear import (
     Groups,
     Linear,
@@ -42,22 +41,19 @@ from lineage_plugin.checkpoint.schemes._linear import (
     spoken_for,
 )
 from lineage_plugin.checkpoint.schemes._packing import Fields
+from lineage_plugin.checkpoint.schemes._parts import is_conv1d
 from lineage_plugin.checkpoint.types import Encoding, Selection
+from lineage_plugin.checkpoint.views import Turned
 from lineage_plugin.errors import UnreadableCheckpoint, UnsupportedEncoding
 
 __all__ = ["SCHEME"]
 
-FloatArray = NDArray[np.float32]
-IntArray = NDArray[np.int64]
 LevelArray = NDArray[np.uint8]
 
 _WORDS = frozenset({"I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64"})
 _FLOATS = frozenset({"F16", "BF16", "F32"})
 _PLANES: dict[int, tuple[int, ...]] = {3: (2, 1), 5: (4, 1), 6: (4, 2), 7: (4, 2, 1)}
 """Widths of the planes, low bits first."""
-_CONV1D_MODELS = frozenset({"gpt2", "imagegpt", "openai-gpt", "decision_transformer", "clvp"})
-"""Models whose layers transformers stores the other way round (``Conv1D``); the same hold ``c_attn`` and the like."""
-_CONV1D = frozenset({"c_attn", "c_proj", "c_fc", "q_attn"})
 _EMBEDDINGS = frozenset({"embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings"})
 """Quantised embeddings are packed along the vocabulary, and are no transposed matrices."""
 _OTHER_LAYOUTS = ("marlin", "bitblas", "exl", "qqq")
@@ -106,7 +102,7 @@ class Planes:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Gptq:
-    """A layer, outputs as rows; satisfies :class:`~.._dequantised.Codec`.
+    """A layer, outputs as rows; satisfies :class:`~lineage_plugin.checkpoint.derived.Matrix`.
 
     Attributes:
         height: Outputs.
@@ -140,7 +136,7 @@ class Gptq:
             needs.append(Selection(self.order, columns))
         return needs
 
-    def decode(self, rows: IntArray | None, columns: IntArray | None, stored: Stored) -> FloatArray:
+    def compute(self, rows: IntArray | None, columns: IntArray | None, stored: Stored) -> FloatArray:
         """Return ``[rows, columns]``.
 
         Raises:
@@ -268,12 +264,12 @@ def _checked(packed: Packed, codecs: list[Gptq]) -> list[Gptq]:
     return [replace(codec, order=None) for codec in codecs]
 
 
-def _weight(codec: Gptq, config: Mapping[str, object]) -> Dequantised:
-    last = codec.linear.module.rpartition(".")[2]
-    turned = last in _EMBEDDINGS or (last in _CONV1D and config.get("model_type") in _CONV1D_MODELS)
+def _weight(codec: Gptq, config: Mapping[str, object]) -> Derived:
+    module = codec.linear.module
+    turned = module.rpartition(".")[2] in _EMBEDDINGS or is_conv1d(module, config)
     shape = (codec.width, codec.height) if turned else (codec.height, codec.width)
     encoding = Encoding("GPTQ", codec.fields.bits, shared=(0, 1) if turned else (1, 0), axis=0 if turned else 1)
-    return Dequantised(codec.linear.info(shape, encoding), codec, turned)
+    return Derived(codec.linear.info(shape, encoding), Turned(codec) if turned else codec)
 
 
 SCHEME = Scheme(

@@ -23,15 +23,17 @@ from math import prod
 
 import numpy as np
 
-from lineage_plugin.checkpoint.derived import Derived
+from lineage_plugin.checkpoint.derived import Derived, FloatArray
 from lineage_plugin.checkpoint.dtypes import decode
 from lineage_plugin.checkpoint.formats import Row
 from lineage_plugin.checkpoint.names import shown
 from lineage_plugin.checkpoint.schemes import Packed, Scheme, Unpacked
-from lineage_plugin.checkpoint.schemes._dequantised import Dequantised, Rows
-from lineage_plugin.checkpoint.schemes._grouped import Grouped, ScaleKind
-from lineage_plugin.checkpoint.schemes._packing import E2M1, Fields, FloatArray
+from lineage_plugin.checkpoint.schemes._grid import Grid, ScaleKind
+from lineage_plugin.checkpoint.schemes._packing import E2M1, Fields
+from lineage_plugin.checkpoint.schemes._parts import whole
+from lineage_plugin.checkpoint.schemes._scaled import Levels, Scaled
 from lineage_plugin.checkpoint.types import Encoding, TensorInfo
+from lineage_plugin.checkpoint.views import Part
 from lineage_plugin.errors import UnreadableCheckpoint, UnsupportedEncoding
 
 __all__ = ["SCHEME"]
@@ -79,7 +81,7 @@ def _module(
     scales: TensorInfo,
     biases: TensorInfo | None,
     settings: Mapping[str, object],
-) -> list[Dequantised]:
+) -> list[Derived]:
     """Return the matrices of one module: its weight, or that of each expert."""
     if weight.size == 0 or scales.shape[:-1] != weight.shape[:-1] or scales.size == 0:
         raise _wrong(packed, weight.name, f"and its scales of {shown(list(scales.shape), 80)} do not fit together")
@@ -91,24 +93,20 @@ def _module(
     if mode != "affine":
         kind = _MODES[mode][2]
         table = E2M1 if bits == 4 else decode(np.arange(256, dtype=np.uint8), "F8_E4M3")
-    height, width = prod(weight.shape[:-1]), scales.shape[-1] * group
-    offsets = None if biases is None else biases.name
-    fields = Fields(bits, _WORD)
-    codec = Grouped(height, width, weight.name, fields, table, scales.name, kind, offsets, group)
-    stored = weight.nbytes + scales.nbytes + (0 if biases is None else biases.nbytes)
+    height, groups = prod(weight.shape[:-1]), scales.shape[-1]
+    width = groups * group
+
+    def grid(info: TensorInfo) -> Grid:
+        return Grid(info.name, 1, (height, groups), (1, group), height, kind)
+
+    levels = Levels(weight.name, Fields(bits, _WORD), table)
+    codec = Scaled(height, width, levels, (grid(scales),), offsets=None if biases is None else grid(biases))
     name = "MLX" if mode == "affine" else f"MLX {mode.upper()}"
-    info = TensorInfo(
-        weight.name,
-        (*weight.shape[:-1], width),
-        "F32",
-        weight.file,
-        weight.offset,
-        stored,
-        Encoding(name, bits, (1, group)),
-    )
+    others = [scales] if biases is None else [scales, biases]
+    info = whole(weight.name, (*weight.shape[:-1], width), weight, others, Encoding(name, bits, (1, 0)))
     match = _STACK.match(weight.name)
     if match is None or len(info.shape) != 3 or info.shape[0] > _MOST_EXPERTS:
-        return [Dequantised(info, codec)]
+        return [Derived(info, codec)]
     experts, units, _ = info.shape
     which = _MIXTRAL[match["which"]] if match["before"].endswith("block_sparse_moe.") else match["which"]
     result = []
@@ -118,9 +116,9 @@ def _module(
             name=f"{match['before']}experts.{expert}.{which}.weight",
             shape=(units, width),
             offset=weight.offset + expert * (weight.nbytes // experts),
-            nbytes=stored // experts,
+            nbytes=info.nbytes // experts,
         )
-        result.append(Dequantised(single, Rows(codec, expert * units, units)))
+        result.append(Derived(single, Part(codec, expert * units, units)))
     return result
 
 

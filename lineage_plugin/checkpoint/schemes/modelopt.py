@@ -16,7 +16,6 @@ from lineage_plugin.checkpoint.derived import Derived
 from lineage_plugin.checkpoint.formats import Row
 from lineage_plugin.checkpoint.names import shown
 from lineage_plugin.checkpoint.schemes import Packed, Scheme, Unpacked
-from lineage_plugin.checkpoint.schemes._dequantised import Dequantised
 from lineage_plugin.checkpoint.schemes._grid import FLOATS, fit
 from lineage_plugin.checkpoint.schemes._packing import E2M1, Fields
 from lineage_plugin.checkpoint.schemes._parts import ACTIVATIONS, attention_scales, beside, matrices, misfit, whole
@@ -88,10 +87,10 @@ def _weight(where: str, info: TensorInfo, scale: TensorInfo, overall: TensorInfo
         if second is None or second[0].shape[1] != 1:
             raise misfit(where, overall, shape)
         scales.append(second[0])
-    name = "MXFP4" if laid[0].exponents else "NVFP4"
+    name = "MXFP4" if laid[0].kind == "E8M0" else "NVFP4"
     others = [scale] if overall is None else [scale, overall]
     described = whole(info.name, shape, info, others, Encoding(name, 4, (1, size)))
-    return Dequantised(described, Scaled(planes * height, width, Levels(info.name, _NIBBLES, E2M1), tuple(scales)))
+    return Derived(described, Scaled(planes * height, width, Levels(info.name, _NIBBLES, E2M1), tuple(scales)))
 
 
 SCHEME = Scheme(

@@ -21,10 +21,12 @@ from lineage_plugin.checkpoint.derived import Derived
 from lineage_plugin.checkpoint.formats import Row
 from lineage_plugin.checkpoint.names import shown
 from lineage_plugin.checkpoint.schemes import Packed, Scheme, Unpacked
-from lineage_plugin.checkpoint.schemes._dequantised import Dequantised, Experts
-from lineage_plugin.checkpoint.schemes._grouped import Grouped
+from lineage_plugin.checkpoint.schemes._grid import Grid
 from lineage_plugin.checkpoint.schemes._packing import E2M1, Fields
+from lineage_plugin.checkpoint.schemes._parts import whole
+from lineage_plugin.checkpoint.schemes._scaled import Levels, Scaled
 from lineage_plugin.checkpoint.types import Encoding, TensorInfo
+from lineage_plugin.checkpoint.views import Turned
 from lineage_plugin.errors import UnreadableCheckpoint
 
 __all__ = ["SCHEME"]
@@ -64,13 +66,11 @@ def _stacked(packed: Packed, name: str, info: TensorInfo) -> tuple[Derived, str]
         raise UnreadableCheckpoint(packed.where, f"'{shown(stem, 120)}' is there twice, once packed", "Remove one.")
     experts, out, groups, _ = info.shape
     width = groups * _GROUP
-    codec = Grouped(experts * out, width, name, _NIBBLES, E2M1, scales.name, "E8M0", None, _GROUP)
+    codec = _codec(info, scales, experts * out, groups)
     # One output and 32 inputs share a scale. Inputs are rows here, and those of one output lie together.
     encoding = Encoding("MXFP4", 4, (_GROUP, 1), 1)
-    tensor = TensorInfo(
-        stem, (experts, width, out), "F32", info.file, info.offset, info.nbytes + scales.nbytes, encoding
-    )
-    return Dequantised(tensor, Experts(codec, experts)), scales.name
+    tensor = whole(stem, (experts, width, out), info, [scales], encoding)
+    return Derived(tensor, Turned(codec, experts)), scales.name
 
 
 def _by_rows(packed: Packed, name: str, info: TensorInfo) -> tuple[Derived, str] | None:
@@ -83,13 +83,14 @@ def _by_rows(packed: Packed, name: str, info: TensorInfo) -> tuple[Derived, str]
         return None
     if scales.shape[:-1] != info.shape[:-1] or info.shape[-1] != scales.shape[-1] * _BLOCK_BYTES:
         return None
-    width = 2 * info.shape[-1]
-    height = 2 * info.size // width
-    codec = Grouped(height, width, name, _NIBBLES, E2M1, scales.name, "E8M0", None, _GROUP)
-    shape = (*info.shape[:-1], width)
-    encoding = Encoding("MXFP4", 4, (1, _GROUP))
-    tensor = TensorInfo(name, shape, "F32", info.file, info.offset, info.nbytes + scales.nbytes, encoding)
-    return Dequantised(tensor, codec), scales.name
+    shape = (*info.shape[:-1], 2 * info.shape[-1])
+    codec = _codec(info, scales, info.size // info.shape[-1], scales.shape[-1])
+    return Derived(whole(name, shape, info, [scales], Encoding("MXFP4", 4, (1, _GROUP))), codec), scales.name
+
+
+def _codec(info: TensorInfo, scales: TensorInfo, height: int, groups: int) -> Scaled:
+    grid = Grid(scales.name, 1, (height, groups), (1, _GROUP), height, "E8M0")
+    return Scaled(height, groups * _GROUP, Levels(info.name, _NIBBLES, E2M1), (grid,))
 
 
 SCHEME = Scheme(

@@ -107,7 +107,7 @@ def test_damaged_files(tmp_path: Path, content: bytes, problem: str) -> None:
 
 @pytest.mark.parametrize(
     ("file", "problem"),
-    [("../x.msgpack", "plain name"), ("y.msgpack", "missing"), ("config.json", "plain name"), (3, "plain name")],
+    [("../x.msgpack", "plain name"), ("y.msgpack", "missing"), ("config.json", "plain name"), (3, "file name")],
 )
 def test_an_index_that_leads_astray(tmp_path: Path, file: object, problem: str) -> None:
     folder = unpack("bert", "flax-shards", tmp_path / "m")

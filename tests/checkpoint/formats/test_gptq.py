@@ -158,6 +158,15 @@ def test_settings_in_a_file_of_their_own(tmp_path: Path) -> None:
     check(open_local(save(tmp_path, made.tensors, V2, beside=True)), WEIGHT, made.weight)
 
 
+def test_settings_of_the_text_model(tmp_path: Path) -> None:
+    made = make(reduced=False)
+    folder = save(tmp_path, made.tensors, V2)
+    config = json.loads((folder / "config.json").read_text())
+    inner = {"text_config": {"quantization_config": config.pop("quantization_config")}}
+    (folder / "config.json").write_text(json.dumps({**config, **inner}))
+    check(open_local(folder), WEIGHT, made.weight)
+
+
 def test_no_settings_at_all(tmp_path: Path) -> None:
     made = make(8)
     check(open_local(save(tmp_path, made.tensors, None)), WEIGHT, made.weight)

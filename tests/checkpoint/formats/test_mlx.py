@@ -40,7 +40,7 @@ def test_modes(tmp_path: Path, module: str) -> None:
     encoding = model.tensors[name].encoding
     own = SETTINGS.get(module, SETTINGS)
     assert isinstance(own, dict) and encoding is not None
-    assert (encoding.bits, encoding.shared) == (own["bits"], (1, own["group_size"]))
+    assert (encoding.bits, encoding.shared) == (own["bits"], (1, 0))
     for selection in random_selections({name: reference}, 1):
         (found,) = model.read([selection])
         np.testing.assert_allclose(found, expected(reference, selection), rtol=3e-7, atol=1e-8)

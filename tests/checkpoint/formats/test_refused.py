@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,12 @@ def test_what_is_read_is_not_refused(name: str) -> None:
 def test_kinds_are_told_apart() -> None:
     assert len({kind.name for kind in KINDS}) == len(KINDS)
     assert all(kind.remedy.endswith(".") for kind in KINDS)
+
+
+@pytest.mark.parametrize("name", ["WhisperSpec", "TransformerSpec", "TransformerDecoderModelSpec"])
+def test_models_of_ctranslate2(tmp_path: Path, name: str) -> None:
+    # As model_spec.py of CTranslate2 begins a file: version, length of the name with its end, name, revision.
+    start = struct.pack("<IH", 6, len(name) + 1) + name.encode() + b"\0" + struct.pack("<I", 3)
+    (tmp_path / "model.bin").write_bytes(start + bytes(100))
+    with pytest.raises(UnsupportedEncoding, match="CTranslate2"):
+        open_local(tmp_path)

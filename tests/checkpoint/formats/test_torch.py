@@ -139,7 +139,7 @@ def test_types_of_computed_tensors(tmp_path: Path) -> None:
     saved(tmp_path, views())
     tensors = open_local(tmp_path).tensors
     assert (tensors["k.weight"].dtype, tensors["k.weight"].nbytes) == ("BF16", 120)
-    assert (tensors["fused.turned"].dtype, tensors["turned.ints"].dtype) == ("F32", "I64")
+    assert (tensors["fused.turned"].dtype, tensors["turned.ints"].dtype) == ("BF16", "I64")
 
 
 def test_archives_of_other_writers(tmp_path: Path) -> None:
