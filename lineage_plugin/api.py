@@ -27,6 +27,7 @@ from lineage_plugin.anatomy import Anatomy
 from lineage_plugin.card import BaseClaim, Declaration, base_not_found, claims_of_weights, read_card
 from lineage_plugin.checkpoint import Checkpoint, Cost, open_checkpoint
 from lineage_plugin.checkpoint.beside import source_of
+from lineage_plugin.checkpoint.files import inside
 from lineage_plugin.checkpoint.formats import is_weight_file
 from lineage_plugin.errors import BudgetExceeded, HubDenied, HubNotFound, InputError, UsageError
 from lineage_plugin.evidence.gather import gather
@@ -91,7 +92,7 @@ def check(
         adapter_config=suspect.text("adapter_config.json"),
         stated=claims_of_weights(suspect.metadata, suspect.weight_files[0]),
     )
-    findings = [*card_findings, *_read_with_care(suspect)]
+    findings = [*card_findings, *_read_with_care(suspect), *_other_weights(suspect)]
     if is_adapter(suspect):
         settings = read_settings(suspect)
         findings += [*contradictions(settings, parts_of(suspect.tensors)), *revisions_differ(declaration, settings)]
@@ -185,6 +186,7 @@ def lint(card_or_model: str, *, options: Options | None = None) -> Report:
 
     Raises:
         UsageError: When there is no such file or folder.
+        UnreadableCheckpoint: When the card is a link that leads out of its folder.
     """
     options = options or Options()
     path = Path(card_or_model)
@@ -193,7 +195,8 @@ def lint(card_or_model: str, *, options: Options | None = None) -> Report:
         path = path / "README.md"
     elif not path.is_file():
         raise UsageError(f"{one_line(card_or_model, 200)}: no such file or folder; lint reads cards on this machine")
-    adapter = _text_if_there(folder / "adapter_config.json")
+    path = inside(folder, path.name)
+    adapter = _text_if_there(inside(folder, "adapter_config.json"))
     declaration, findings = read_card(_text_if_there(path), file=path.name, adapter_config=adapter)
     summary = ModelSummary(card_or_model, None, None, None, None)
     return _report(summary, declaration, [], findings, Cost(), options)
@@ -216,9 +219,14 @@ class _Subject:
         return summarise(self.checkpoint, self._anatomy, digests=self.options.exhaustive)
 
     def against(self, base: Checkpoint) -> Comparison:
+        found = self._against(base)
+        said = [*self.checkpoint.notes, *_ignored_files(self.checkpoint), *(f"Of the base: {n}" for n in base.notes)]
+        return replace(found, limits=tuple(dict.fromkeys((*found.limits, *said))))
+
+    def _against(self, base: Checkpoint) -> Comparison:
         suspect, options = self.checkpoint, self.options
         if _same_digests(suspect, base, compute=False):
-            return identical(summarise(base, None), self._costs(base))
+            return self._identical(base, None)
         prepared = prepare(suspect, base, seed=options.seed)
         if prepared is not None and prepared.models is None:
             return without_coins(prepared, summarise(base, None), self._costs(base), options.bar)
@@ -227,12 +235,20 @@ class _Subject:
         evidence = gather(models, options, partial(is_decided, bar=options.bar), self.progress)
         # Digests of local files cost reading them whole, so they are taken only where the sample leaves no difference.
         if evidence.equal and _same_digests(suspect, base, compute=True):
-            return identical(summarise(base, models.base_anatomy), self._costs(base))
-        said = [*suspect.notes, *_ignored_files(suspect), *(f"Of the base: {note}" for note in base.notes)]
-        evidence = replace(evidence, limits=(*evidence.limits, *said))
+            return self._identical(base, models.base_anatomy)
         found = compared(evidence, options.bar, summarise(base, models.base_anatomy), self._costs(base))
         found = replace(found, part=models.suspect_anatomy.part, changes=(*found.changes, *_vocabularies(models)))
         return found if prepared is None else settle(prepared, found, options.bar)
+
+    def _identical(self, base: Checkpoint, anatomy: Anatomy | None) -> Comparison:
+        found = identical(summarise(base, anatomy), self._costs(base))
+        mine, theirs = self.checkpoint.config, base.config
+        keys = sorted(key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))
+        if not keys:
+            return found
+        # The same numbers are another model under another configuration.
+        listed = ", ".join(one_line(key, 40) for key in keys[:6]) + (", ..." if keys[6:] else "")
+        return replace(found, changes=(f"config.json differs from the base's in {listed}",))
 
     def _costs(self, base: Checkpoint) -> tuple[Cost, Cost]:
         now, before = self.checkpoint.cost(), self._charged
@@ -258,6 +274,12 @@ def _read_with_care(suspect: Checkpoint) -> list[Finding]:
     message = f"the weights are a pickle ({one_line(suspect.weight_files[0], 80)}), read without running what is in it"
     help_ = "Convert them to safetensors: whoever loads a pickle in the usual way runs its code."
     return [finding("LIN301", message, file=suspect.weight_files[0], help=help_, level="warning")]
+
+
+def _other_weights(suspect: Checkpoint) -> list[Finding]:
+    """Note weights beside those that were read: a loader may take them instead."""
+    help_ = "A loader may take them instead. Check them by giving the file, or remove them."
+    return [finding("LIN305", message, help=help_) for message in _ignored_files(suspect)]
 
 
 def _ignored_files(suspect: Checkpoint) -> list[str]:

@@ -92,5 +92,6 @@ CODES: dict[str, Rule] = {
         Rule("LIN302", "unreadable or inconsistent tensor file", "error"),
         Rule("LIN303", "unsupported encoding", "error"),
         Rule("LIN304", "no comparable units", "warning"),
+        Rule("LIN305", "other weights not looked at", "note"),
     )
 }

@@ -34,7 +34,10 @@ _MODULES = "modules.json"
 _MODULE = re.compile(r"^(?:\w+_)?(?P<number>\d{1,3})_\w+\Z", re.ASCII)
 """Folder of a module: its number and class, behind the name of the route where there are several."""
 _ROUTERS = ("Router", "Asym")
+_AT_THE_TOP = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 _MOST_PARTS = 64
+_LARGEST_CONFIGS = 8 << 20
+"""Bytes of the configurations of all components together."""
 _LARGEST_GUIDE = 1 << 20
 
 
@@ -137,6 +140,14 @@ def keep_named(source: Source, layout: Layout) -> Layout:
     parts = tuple(part for part in layout.parts if part.folder.rstrip("/") in named)
     if not parts:
         raise UnreadableCheckpoint(where, "none of the folders that hold weights is named in it", "Give one of them.")
+    top = sorted(name for name in source.files if name in _AT_THE_TOP)
+    if top and all(part.folder for part in parts):
+        # Loaders that do not look at the list take the top.
+        raise UnreadableCheckpoint(
+            source.where,
+            f"there are weights at the top ({top[0]}) and in the folders that {layout.guide} names",
+            f"Give the one that is meant: '{shown(f'{source.where}/{top[0]}', 160)}', or a folder.",
+        )
     notes = list(layout.notes)
     held = {part.folder.rstrip("/") for part in layout.parts}
     aside = [part.folder.rstrip("/") for part in layout.parts if part not in parts]
@@ -180,6 +191,8 @@ def config_of(source: Source, layout: Layout) -> dict[str, object]:
         HubError: When the Hub does not deliver.
     """
     files = [f"{part.folder}config.json" for part in layout.parts]
+    if sum(source.files[file].size for file in files if file in source.files) > _LARGEST_CONFIGS:
+        raise UnreadableCheckpoint(source.where, f"the components' configurations exceed {_LARGEST_CONFIGS} bytes")
     found = source.each(lambda file: read_config(source, file), files)
     whole: dict[str, object] = {}
     for part, config in zip(layout.parts, found, strict=True):

@@ -28,7 +28,7 @@ __all__ = ["LENGTH_BYTES", "MAX_HEADER", "MAX_TENSORS", "Header", "header_size",
 LENGTH_BYTES = 8
 MAX_HEADER = 100_000_000
 """Largest header in bytes; the limit of the reference implementation."""
-MAX_TENSORS = 1 << 17
+MAX_TENSORS = 1 << 16
 """Most tensors in one file. The largest real shards hold a few thousand."""
 _MAX_RANK = 64
 _EMPTY_EXTENT = 1 << 20
@@ -79,7 +79,7 @@ def header_size(prefix: bytes, file_size: int, *, where: str) -> int:
     length = int.from_bytes(prefix[:LENGTH_BYTES], "little")
     if length > MAX_HEADER:
         raise UnreadableCheckpoint(
-            where, f"the length field announces a header of {length} bytes, over the limit of {MAX_HEADER}", _REMEDY
+            where, f"the length field announces a header beyond the limit of {MAX_HEADER} bytes", _REMEDY
         )
     if length > file_size - LENGTH_BYTES:
         raise UnreadableCheckpoint(
@@ -113,6 +113,7 @@ def parse_header(data: bytes, file_size: int, *, file: str, where: str) -> Heade
         values=_MAX_VALUES,
         containers=_MAX_CONTAINERS,
         remedy=_REMEDY,
+        narrow=True,
     )
     metadata = _metadata(document.pop("__metadata__", None), where)
     if len(document) > MAX_TENSORS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -14,11 +15,12 @@ from lineage_plugin.checkpoint.strictjson import load_object
 from lineage_plugin.checkpoint.types import TensorInfo
 from lineage_plugin.errors import UnreadableCheckpoint
 
-__all__ = ["NOT_WEIGHTS", "Layout", "Part", "join_headers", "parse_index", "read_index"]
+__all__ = ["NOT_WEIGHTS", "Layout", "Part", "TensorLimit", "join_headers", "parse_index", "read_index"]
 
 _MAX_INDEX = 64 << 20
 """Largest shard index in bytes; that of a model of 90,000 tensors has 8 MB."""
-_MAX_TENSORS = 1 << 20
+_MAX_TENSORS = 1 << 18
+"""Most tensors of all files together."""
 NOT_WEIGHTS = re.compile(r"^(training_args|optimizer|scheduler|scaler|rng_state.*)\.(bin|pt|pth|pkl|safetensors)\Z")
 """Training state that bears the suffix of weights."""
 
@@ -104,7 +106,7 @@ def parse_index(
     Raises:
         UnreadableCheckpoint: When it is no index, names a file outside the model, or names one that is missing.
     """
-    document = load_object(data, where=where, what="index", values=3 * _MAX_TENSORS, containers=1000)
+    document = load_object(data, where=where, what="index", values=3 * _MAX_TENSORS, containers=1000, narrow=True)
     weight_map = document.get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise UnreadableCheckpoint(where, "there is no weight_map", "Get the index again.")
@@ -123,6 +125,30 @@ def parse_index(
         if names is not None and file not in names:
             raise UnreadableCheckpoint(where, f"the shard '{shown(file, 120)}' is missing", "Get the missing file.")
     return weight_map
+
+
+class TensorLimit:
+    """Counts the tensors of all files while their headers are read, perhaps side by side.
+
+    Args:
+        where: The model, for messages.
+    """
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._lock = threading.Lock()
+        self._count = 0
+
+    def add(self, count: int) -> None:
+        """Count the tensors of a file.
+
+        Raises:
+            UnreadableCheckpoint: When there are more than any real model has.
+        """
+        with self._lock:
+            self._count += count
+            if self._count > _MAX_TENSORS:
+                raise UnreadableCheckpoint(self._where, f"there are more than {_MAX_TENSORS} tensors")
 
 
 def join_headers(
@@ -155,8 +181,6 @@ def join_headers(
                     f"Give the one that is meant, as '{shown(where, 120)}/{shown(file, 80)}', or remove the copy.",
                 )
             tensors[name] = replace(info, name=name) if prefix else info
-        if len(tensors) > _MAX_TENSORS:
-            raise UnreadableCheckpoint(where, f"there are more than {_MAX_TENSORS} tensors")
     for own, file in (weight_map or {}).items():
         found = tensors.get(prefix + own)
         if found is None or found.file != file:

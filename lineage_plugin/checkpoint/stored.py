@@ -16,12 +16,15 @@ from lineage_plugin.checkpoint.dtypes import decode, storage_dtype, stored_value
 from lineage_plugin.checkpoint.matrix import Block, block
 from lineage_plugin.checkpoint.names import shown
 from lineage_plugin.checkpoint.source import Source
+from lineage_plugin.checkpoint.strictjson import bound
 from lineage_plugin.checkpoint.types import Cost, FileInfo, Selection, TensorInfo
 from lineage_plugin.errors import UnreadableCheckpoint
 
 __all__ = ["Opened", "StoredCheckpoint", "read_config"]
 
 _MAX_CONFIG = 8 << 20
+_MAX_VALUES, _MAX_CONTAINERS = 1 << 19, 1 << 14
+"""Most values of a configuration (those of ImageNet name 21,000 classes, twice), and most lists and objects."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -68,6 +71,7 @@ def read_config(source: Source, name: str = "config.json") -> dict[str, object]:
     if data is None:
         return {}
     try:
+        bound(data, _MAX_VALUES, _MAX_CONTAINERS)
         # Infinity is let pass: configs of state-space models hold it.
         document = json.loads(data.decode("utf-8", errors="replace").removeprefix("\ufeff"))
     except (ValueError, RecursionError):

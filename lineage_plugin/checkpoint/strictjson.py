@@ -11,10 +11,13 @@ import json
 from lineage_plugin.checkpoint.names import shown
 from lineage_plugin.errors import UnreadableCheckpoint
 
-__all__ = ["load_object"]
+__all__ = ["bound", "load_object"]
 
 _LONGEST_INTEGER = 20
 """Digits (with sign) of the largest 64-bit integer."""
+
+
+_LONG = 4 << 20
 
 
 class _Refused(ValueError):
@@ -22,7 +25,7 @@ class _Refused(ValueError):
 
 
 def load_object(
-    data: bytes, *, where: str, what: str, values: int, containers: int, remedy: str = ""
+    data: bytes, *, where: str, what: str, values: int, containers: int, remedy: str = "", narrow: bool = False
 ) -> dict[str, object]:
     """Parse a JSON object strictly.
 
@@ -34,6 +37,8 @@ def load_object(
             that the objects take.
         containers: Most lists and objects.
         remedy: What the user can do.
+        narrow: Whether a long text may hold no characters beyond the basic plane. Python keeps a text at the width of
+            its widest character, so one of them takes four bytes for every byte.
 
     Returns:
         The object.
@@ -43,9 +48,9 @@ def load_object(
             Infinity or an integer beyond 64 bits, is nested too deeply or holds more than it may.
     """
     try:
-        _bound(data, values, containers)
+        bound(data, values, containers)
         document = json.loads(
-            data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_integer
+            _decoded(data, narrow), object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_integer
         )
     except _Refused as error:
         raise UnreadableCheckpoint(where, f"the {what} {error}", remedy) from None
@@ -60,10 +65,24 @@ def load_object(
     return document
 
 
-def _bound(data: bytes, values: int, containers: int) -> None:
+def _decoded(data: bytes, narrow: bool) -> str:
+    if narrow and len(data) > _LONG and (max(data) >= 0xF0 or b"\\ud" in data or b"\\uD" in data):
+        raise _Refused("is long and holds characters beyond the basic plane")
+    return data.decode("utf-8")
+
+
+def bound(data: bytes, values: int, containers: int) -> None:
     """Refuse text that would grow into too many objects, before any of them is made.
 
     Only what stands outside strings counts: the metadata of adapters holds long strings full of brackets.
+
+    Args:
+        data: The text.
+        values: Most strings, and most values in lists and objects.
+        containers: Most lists and objects.
+
+    Raises:
+        ValueError: When there are more; its text continues a sentence about the document.
     """
     # Backslashes pair up from the left, so that these two replacements leave only the quotes that delimit strings.
     bare = data.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in data else data

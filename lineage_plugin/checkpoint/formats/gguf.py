@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lineage_plugin.checkpoint.formats import Format, Row
-from lineage_plugin.checkpoint.layout import Layout
+from lineage_plugin.checkpoint.layout import Layout, TensorLimit
 from lineage_plugin.checkpoint.names import shown
 from lineage_plugin.checkpoint.source import Source
 from lineage_plugin.checkpoint.stored import Opened
@@ -24,7 +24,6 @@ _PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", 
 _NOT_WEIGHTS = re.compile(r"(^|[-_.])(mmproj|imatrix)([-_.]|$)|^ggml-vocab-", re.ASCII | re.IGNORECASE)
 """Projectors of images, statistics of activations, bare tokenizers: files beside a model, none of its weights."""
 _MOST_PARTS = 1024
-_MOST_TENSORS = 1 << 18
 
 
 def _find(names: Collection[str], where: str) -> Layout | None:
@@ -44,10 +43,17 @@ def _open(source: Source, layout: Layout) -> Opened:
     from lineage_plugin.checkpoint.gguf_files.model import restore
 
     files, notes = _choose(source, layout.files)
-    headers = dict(zip(files, source.each(lambda name: read_header(source, name), files), strict=True))
+    limit = TensorLimit(source.where)
+
+    def header_of(name: str) -> Header:
+        header = read_header(source, name)
+        limit.add(len(header.records))
+        return header
+
+    headers = dict(zip(files, source.each(header_of, files), strict=True))
     if len(files) == 1 and (more := _siblings(source, files[0], headers[files[0]])):
         # A part that was given by itself.
-        headers.update(zip(more, source.each(lambda name: read_header(source, name), more), strict=True))
+        headers.update(zip(more, source.each(header_of, more), strict=True))
         files = tuple(sorted(headers))
     values = _values(source, files, headers)
     architecture = values.get("general.architecture")
@@ -176,8 +182,6 @@ def _all_tensors(
         raise UnreadableCheckpoint(
             source.where, f"the parts hold {len(found)} tensors and announce {announced}", "Get all parts again."
         )
-    if len(found) > _MOST_TENSORS:
-        raise UnreadableCheckpoint(source.where, f"there are more than {_MOST_TENSORS} tensors")
     if not found:
         raise UnreadableCheckpoint(source.where, "the GGUF file holds no tensors", "Give the file with the weights.")
     return found

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from lineage_plugin.checkpoint.components import config_of, find_weights, keep_named
 from lineage_plugin.checkpoint.formats import Format, Row
 from lineage_plugin.checkpoint.header import Header, header_size, parse_header
-from lineage_plugin.checkpoint.layout import Layout, Part, join_headers, read_index
+from lineage_plugin.checkpoint.layout import Layout, Part, TensorLimit, join_headers, read_index
 from lineage_plugin.checkpoint.names import shown
 from lineage_plugin.checkpoint.source import Source
 from lineage_plugin.checkpoint.stored import Opened
@@ -37,7 +37,8 @@ def _open(source: Source, layout: Layout) -> Opened:
     guesses: dict[str, int] = {}
     for names, weight_map in zip(files, maps, strict=True):
         guesses.update(_guesses(names, weight_map))
-    found = source.each(lambda name: _header(source, name, guesses[name]), list(guesses))
+    limit = TensorLimit(source.where)
+    found = source.each(lambda name: _header(source, name, guesses[name], limit), list(guesses))
     headers = dict(zip(guesses, found, strict=True))
     tensors: dict[str, TensorInfo] = {}
     for part, names, weight_map in zip(parts, files, maps, strict=True):
@@ -63,7 +64,7 @@ def _guesses(names: Collection[str], weight_map: Mapping[str, str] | None) -> di
     return {name: min(_LARGEST_GUESS, max(_SMALLEST_GUESS, size)) for name, size in sizes.items()}
 
 
-def _header(source: Source, name: str, guess: int) -> Header:
+def _header(source: Source, name: str, guess: int, limit: TensorLimit) -> Header:
     """Read the header of a file: a first guess where every read is a request, and the remainder if it is longer."""
     where = f"{source.where}/{shown(name)}"
     data = source.bytes(name, 0, _PREFIX if source.local else guess)
@@ -76,7 +77,9 @@ def _header(source: Source, name: str, guess: int) -> Header:
     if not source.local:
         # What came along with the header is tensor data.
         source.ledger.spend(0, len(data) - size)
-    return parse_header(data, total, file=name, where=where)
+    header = parse_header(data, total, file=name, where=where)
+    limit.add(len(header.tensors))
+    return header
 
 
 FORMAT = Format(

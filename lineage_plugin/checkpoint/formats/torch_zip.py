@@ -10,7 +10,7 @@ from types import MappingProxyType
 from lineage_plugin.checkpoint.derived import Derived
 from lineage_plugin.checkpoint.formats import Format, Row
 from lineage_plugin.checkpoint.header import Header
-from lineage_plugin.checkpoint.layout import NOT_WEIGHTS, Layout, join_headers, read_index
+from lineage_plugin.checkpoint.layout import NOT_WEIGHTS, Layout, TensorLimit, join_headers, read_index
 from lineage_plugin.checkpoint.names import shown
 from lineage_plugin.checkpoint.source import Source
 from lineage_plugin.checkpoint.stored import Opened
@@ -83,7 +83,7 @@ def _check_numbering(names: list[str], where: str) -> None:
 def _open(source: Source, layout: Layout) -> Opened:
     # Most models are opened in another format, and need not wait for this one's parser.
     from lineage_plugin.checkpoint.pickles.states import unwrap_names
-    from lineage_plugin.checkpoint.pickles.tensors import read_file
+    from lineage_plugin.checkpoint.pickles.tensors import File, read_file
 
     weight_map, files = None, layout.files
     if layout.index is not None:
@@ -95,7 +95,14 @@ def _open(source: Source, layout: Layout) -> Opened:
             "this is a folder of torch.distributed.checkpoint",
             "Convert it: python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER model.pt.",
         )
-    found = dict(zip(files, source.each(lambda name: read_file(source, name, len(files)), files), strict=True))
+    limit = TensorLimit(source.where)
+
+    def file_of(name: str) -> File:
+        file = read_file(source, name, len(files))
+        limit.add(len(file.stored) + len(file.derived))
+        return file
+
+    found = dict(zip(files, source.each(file_of, files), strict=True))
     headers: dict[str, Header] = {}
     made: dict[str, Derived] = {}
     parts: dict[str, TensorInfo] = {}

@@ -70,6 +70,13 @@ def find_weights(value: object, *, where: str) -> Weights:
         parts = _parts(value, budget, where)
         own = _own(value)
         key = _chosen(parts, own, named)
+        rival = next((name for name in _NAMED if parts.get(name, 0) > 0), None)
+        if own > 0 and rival is not None:
+            raise UnreadableCheckpoint(
+                where,
+                f"there are tensors at the top and under '{rival}': not clear which are the weights",
+                "Save the weights alone, best as safetensors.",
+            )
         if key is None:
             value, averages = _without(value, parts)
             notes += [f"The averages under '{shown(average, 60)}' are left aside." for average in averages[:4]]

@@ -27,7 +27,7 @@ from lineage_plugin.checkpoint.names import shown
 from lineage_plugin.checkpoint.source import Source
 from lineage_plugin.checkpoint.stored import Opened, read_config
 from lineage_plugin.checkpoint.types import Selection, TensorInfo
-from lineage_plugin.errors import UnsupportedEncoding
+from lineage_plugin.errors import UnreadableCheckpoint, UnsupportedEncoding
 
 __all__ = ["Packed", "Scheme", "Unpacked", "schemes", "unpack"]
 
@@ -134,11 +134,20 @@ def unpack(source: Source, opened: Opened) -> Opened:
     for scheme in schemes():
         found = scheme.unpack(Packed(source.where, left, config, settings, read))
         if found is not None:
+            for name in found.derived:
+                if name in derived or (name in left and name not in found.hidden):
+                    # Loaders take one of them, and not all the same one.
+                    problem = f"'{shown(name, 120)}' is there twice, once packed and once not"
+                    raise UnreadableCheckpoint(source.where, problem, "Remove one of the two.")
             derived.update(found.derived)
             hidden |= found.hidden
             notes += found.notes
             left = {name: info for name, info in left.items() if name not in found.hidden}
     _refuse(source.where, left, settings)
+    if not settings and len(derived) > len(opened.derived):
+        notes.append(
+            "No configuration says that the weights are quantised; a loader that goes by it reads other numbers."
+        )
     return replace(opened, derived=derived, hidden=frozenset(hidden), config=config, notes=tuple(notes))
 
 

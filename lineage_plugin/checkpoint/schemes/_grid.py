@@ -154,6 +154,9 @@ def fit(
     wide = _edge(width, columns, None if hint is None else hint[1])
     if high is None or wide is None:
         return None
+    if (high, wide) == (1, 1) and min(height, width) > 1:
+        # A number for each element is no scale: it can make any matrix of any other.
+        return None
     kind: ScaleKind = "E8M0" if not whole and info.dtype in _EXPONENTS else "number"
     grid = Grid(info.name, stacked, (rows, columns), (high, wide), height, kind)
     # One grid for several matrices is one for all rows only where it has a single row.
