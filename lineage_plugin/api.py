@@ -81,6 +81,8 @@ def check(
     given = [bases] if isinstance(bases, str) else list(dict.fromkeys(bases))
     try:
         suspect = open_checkpoint(model, options=options)
+        # What is wrong with the configuration is a finding, too.
+        _ = suspect.config
     except BudgetExceeded:
         raise
     except InputError as error:

@@ -96,7 +96,8 @@ class Fit:
         if self.modules:
             said.append(f"{self.fitting} of {self.modules} adapted modules fit it in name and shape")
         if self.saved:
-            said.append(f"{len(self.saved)} saved tensors have its shapes")
+            count = len(self.saved)
+            said.append("1 saved tensor has its shape" if count == 1 else f"{count} saved tensors have its shapes")
         return " and ".join(said)
 
 

@@ -47,6 +47,8 @@ _ONE_SEED: Final = (
 _BASE_IS_ADAPTER: Final = (
     "Compare the model with the adapter's own base, or with base and adapter merged (the update is W + s B A)."
 )
+_SAID: Final = 8
+"""Misfits that are listed."""
 _PROMPTS: Final = frozenset(
     {"CARTRIDGE", "CPT", "MULTITASK_PROMPT_TUNING", "PREFIX_TUNING", "PROMPT_TUNING", "P_TUNING"}
 )
@@ -103,8 +105,10 @@ def settle(prepared: Prepared, found: Comparison, bar: float = DEFAULT_BAR) -> C
         return _adapters(prepared, found, bar)
     fit = prepared.fit or Fit(0, 0)
     if fit.refuted:
-        changes = tuple(misfit.why for misfit in fit.misfits[:8])
-        return replace(found, relation="unrelated", kind=None, summary=fit.summary(), changes=changes)
+        said = [f"Does not fit: {misfit.why}." for misfit in fit.misfits[:_SAID]]
+        if fit.misfits[_SAID:]:
+            said.append(f"Nor do {len(fit.misfits) - _SAID} others.")
+        return replace(found, relation="unrelated", kind=None, summary=fit.summary(), limits=(*said, *found.limits))
     # What the values look like says nothing here: an adapter is no copy of the whole.
     found = replace(found, kind="adapter", changes=tuple(_changes(fit)))
     if prepared.mode == "saved":
@@ -144,8 +148,9 @@ def _with_magnitudes(found: Comparison, fit: Fit, coins: MagnitudeCoins, bar: fl
     near = "" if coins.correlation is None else f" (correlation {coins.correlation:.2f})"
     found = replace(found, evidence=evidence)
     if coins.log10_e < bar:
-        summary = f"its magnitudes show no trace of the norms of the base's rows{near}; {fit.summary()}"
-        return replace(found, relation="inconclusive", summary=summary)
+        few = f"its {coins.coins} magnitude coins are too few, or say too little, for the bar{near}"
+        summary = few if coins.log10_e > 0 else f"its magnitudes show no trace of the norms of the base's rows{near}"
+        return replace(found, relation="inconclusive", summary=f"{summary}; {fit.summary()}")
     summary = f"its magnitudes follow the norms of the base's rows{near}; {fit.summary()}"
     close = coins.low is not None and coins.low > FOLLOWS
     return replace(found, relation="derived" if close else "inconclusive", summary=summary)

@@ -2,35 +2,13 @@
 
 from __future__ import annotations
 
-from lineage_plugin.checkpoint.formats import choose, is_weight_file
+from lineage_plugin.checkpoint.formats import choose
 from lineage_plugin.checkpoint.original import rename_original
 from lineage_plugin.checkpoint.schemes import unpack
 from lineage_plugin.checkpoint.source import Source
-from lineage_plugin.checkpoint.stored import StoredCheckpoint, read_config
-from lineage_plugin.errors import UnreadableCheckpoint
+from lineage_plugin.checkpoint.stored import StoredCheckpoint
 
 __all__ = ["assemble"]
-
-
-def _named_by_config(source: Source) -> str | None:
-    """Return the weight file that ``config.json`` names, which transformers takes before any other.
-
-    Raises:
-        UnreadableCheckpoint: When it names something that is no weight file of the model.
-    """
-    if "config.json" not in source.files:
-        return None
-    try:
-        name = read_config(source).get("transformers_weights")
-    except UnreadableCheckpoint:
-        return None  # said where the configuration is needed
-    if name is None:
-        return None
-    if not isinstance(name, str) or name not in source.files or not is_weight_file(name):
-        raise UnreadableCheckpoint(
-            f"{source.where}/config.json", "transformers_weights names no weight file of the model", "Remove the key."
-        )
-    return name
 
 
 def assemble(source: Source, only: str | None = None) -> StoredCheckpoint:
@@ -45,5 +23,6 @@ def assemble(source: Source, only: str | None = None) -> StoredCheckpoint:
         HubError: When the Hub does not deliver.
     """
     with source.ledger.timed():
-        format, layout = choose(source.files, where=source.where, only=only or _named_by_config(source))
-        return StoredCheckpoint(source, rename_original(source, unpack(source, format.open(source, layout))))
+        format, layout = choose(source.files, where=source.where, only=only)
+        opened = rename_original(source, unpack(source, format.open(source, layout)))
+        return StoredCheckpoint(source, opened, given=only is not None)

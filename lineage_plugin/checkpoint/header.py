@@ -32,8 +32,8 @@ MAX_TENSORS = 1 << 16
 """Most tensors in one file. The largest real shards hold a few thousand."""
 _MAX_RANK = 64
 _EMPTY_EXTENT = 1 << 20
-_MAX_VALUES = 12 * MAX_TENSORS
-_MAX_CONTAINERS = 4 * MAX_TENSORS
+_MAX_VALUES = 24 * MAX_TENSORS
+_MAX_CONTAINERS = 8 * MAX_TENSORS
 _REMEDY = "Get the file again or save it again with safetensors."
 
 _POINTER = b"version https://git-lfs"

@@ -242,15 +242,16 @@ class PointedSource:
         folder = os.path.relpath(os.path.abspath(self._folder), clone.folder)  # noqa: PTH100  # as find_clone does
         inside = "" if folder == os.curdir else Path(folder).as_posix()
         token = self._remote.token if self._remote is not None else None
-        for last, commit in zip((*[False] * (len(clone.commits) - 1), True), clone.commits, strict=True):
+        # A commit that is not pushed yet: what the remote was last seen to have, or has now, may hold the files, too.
+        # Sizes and digests decide.
+        for commit in (*clone.commits, None):
             try:
                 source = connect(repo, commit, token=token, endpoint=endpoint, ledger=self.ledger)
                 return source.below(inside) if inside else source
             except HubNotFound:
-                if last:
+                if commit is None:
                     raise
-                # Not pushed yet: what the remote was last seen to have may hold the files, too.
-        raise AssertionError("a clone without a commit is refused before")
+        raise AssertionError("the default branch is asked for last")
 
     def _wrong(self, name: str, problem: str) -> UnreadableCheckpoint:
         return UnreadableCheckpoint(

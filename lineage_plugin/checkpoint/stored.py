@@ -87,11 +87,13 @@ class StoredCheckpoint:
     Args:
         source: Where its bytes are.
         opened: What its format found.
+        given: Whether the weight file was given, and not chosen among those of the model.
     """
 
-    def __init__(self, source: Source, opened: Opened) -> None:
+    def __init__(self, source: Source, opened: Opened, *, given: bool = False) -> None:
         self._source = source
         self._opened = opened
+        self._given = given
         self._config: Mapping[str, object] | None = None
         self._config_lock = threading.Lock()
         visible = {name: info for name, info in opened.tensors.items() if name not in opened.hidden}
@@ -148,8 +150,20 @@ class StoredCheckpoint:
         with self._config_lock:
             if self._config is None:
                 found = read_config(self._source) if self._opened.config is None else self._opened.config
+                self._refuse_others(found)
                 self._config = MappingProxyType(dict(found))
             return self._config
+
+    def _refuse_others(self, config: Mapping[str, object]) -> None:
+        """Refuse a model whose configuration names another weight file, which transformers takes before any other."""
+        named = config.get("transformers_weights")
+        if named is None or self._given or (named,) == self.weight_files:
+            return
+        raise UnreadableCheckpoint(
+            f"{self._source.where}/config.json",
+            f"transformers_weights names '{shown(named, 80)}' as the weights, which other tools do not look at",
+            "Give that file, or remove the key.",
+        )
 
     def text(self, name: str, limit: int = 1 << 20) -> str | None:
         """Return a small text file of the model; see :class:`Checkpoint`. Undecodable bytes become U+FFFD.

@@ -223,7 +223,10 @@ def _of_narrow_base(facts: Facts, packing: str) -> tuple[str | None, str]:
     """Say what became of a base that is itself quantised: unpacked or unrounded, or trained further."""
     noise = [one.noise for one in facts.base_grids if one is not None and one.noise is not None]
     if facts.change is None or not noise:
-        return "finetune", f"the base is stored as {packing}, from whose rounding further training is not told"
+        return (
+            "finetune",
+            f"the base is stored as {packing}; whether the weights were trained further is hidden by its rounding",
+        )
     if facts.change <= _BEYOND * float(np.median(noise)):
         return None, f"the values differ from the base's by no more than its own rounding does ({packing})"
     return (
@@ -253,7 +256,7 @@ def _trained(facts: Facts, grids: Sequence[Grid]) -> str:
     """Say whether the weights were trained before they were rounded."""
     noise = [one.noise for one in grids if one.noise is not None]
     if facts.change is not None and noise and facts.change > _BEYOND * float(np.median(noise)):
-        return f", though the weights differ by {facts.change:.1%}, more than that explains: trained before"
+        return f", and changed by {facts.change:.1%}, more than that rounding explains: trained before"
     return ""
 
 

@@ -64,7 +64,7 @@ def _findings(
             yield here(
                 "LIN101",
                 f"the weights do not support {base} as the base: {comparison.summary}",
-                help="Correct base_model, or remove it if the model was trained from scratch." if declared else "",
+                help=_correction(declaration) if declared else "",
             )
         case "shared-init":
             yield here(
@@ -86,6 +86,19 @@ def _findings(
                 f"nothing could be compared with {base}: {comparison.summary}",
                 help="The declared base is neither confirmed nor refuted.",
             )
+        case "inconclusive" if comparison.evidence.coins == 0 and comparison.kind == "adapter":
+            yield here(
+                "LIN304",
+                f"{base}: {comparison.summary}",
+                level="note",
+                help="An adapter without saved weights cannot be checked further; exit code 3 is what it ends in.",
+            )
+
+
+def _correction(declaration: Declaration) -> str:
+    if declaration.is_adapter:
+        return "Declare the base that the adapter was trained on."
+    return "Correct base_model, or remove it if the model was trained from scratch."
 
 
 def _of_descent(

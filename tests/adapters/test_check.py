@@ -33,7 +33,9 @@ def test_a_lora_that_fits_proves_nothing_and_says_so(tmp_path: Path) -> None:
     assert (found.relation, found.kind, report.verdict) == ("inconclusive", "adapter", "undecided")
     assert found.evidence.coins == 0 and "proves nothing" in found.summary
     assert any("no proof that it was made from it" in limit for limit in found.limits)
-    assert "LIN101" not in codes(report) and "LIN304" not in codes(report)
+    assert "LIN101" not in codes(report)
+    (told,) = [f for f in report.findings if f.code == "LIN304"]
+    assert told.level == "note" and "exit code 3" in told.help
     # Headers alone tell what fits.
     assert report.cost.tensor_bytes == 0
     assert to_dict(report)["verdict"] == "undecided"

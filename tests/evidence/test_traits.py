@@ -349,7 +349,7 @@ LOW = low_rank([product(4, 0.05)[1] - product(4, 0.05)[0]], [rounding_error(prod
             "finetune",
             ["more than the rounding"],
         ),
-        ({"base_narrow_dtype": "Q4_K", "change": 0.05}, "finetune", ["Q4_K", "not told"]),
+        ({"base_narrow_dtype": "Q4_K", "change": 0.05}, "finetune", ["Q4_K", "hides"]),
         ({"rounded": True}, None, ["another storage type"]),
         ({"rounded": True, "units_kept": 0.5}, "pruned", ["50%"]),
         ({"low_rank": LOW}, "adapter", ["rank 4", "1 of 1"]),

@@ -32,9 +32,7 @@ _HIGHEST_RANK = 32
 _DATASPACE, _DATATYPE, _LAYOUT, _FILTERS, _CONTINUED, _GROUP = 0x01, 0x03, 0x08, 0x0B, 0x10, 0x11
 _NEWER = frozenset({0x02, 0x06, 0x0A})
 """Link info, link and group info: groups of the newer format."""
-_REMEDY = (
-    "Load it where it was made and save it again as safetensors (transformers: `from_tf=True`, `save_pretrained`)."
-)
+_REMEDY = "Load it where it was made and save it again as safetensors (`save_pretrained`, transformers before 5)."
 
 
 @dataclass(slots=True)

@@ -115,4 +115,4 @@ def _nothing(names: Collection[str], where: str) -> UnreadableCheckpoint:
             f"Give the folder or file that is meant, as '{shown(f'{where}/{deeper[0]}', 160)}'.",
         )
     problem = "there are no weights" if names else "the folder is empty"
-    return UnreadableCheckpoint(where, problem, "A model folder holds model.safetensors.")
+    return UnreadableCheckpoint(where, problem, "Add the weights; a card without weights is checked by `lineage lint`.")

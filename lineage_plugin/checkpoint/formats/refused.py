@@ -56,7 +56,7 @@ KINDS: tuple[Kind, ...] = (
     _kind(
         "a TensorFlow SavedModel",
         r"saved_model\.pb",
-        "Load it in transformers with `from_tf=True` and save it with `save_pretrained`, or give the original weights.",
+        "Give the weights that it was exported from; transformers before 5 converts with `from_tf=True`.",
     ),
     _kind(
         "a TensorFlow checkpoint",

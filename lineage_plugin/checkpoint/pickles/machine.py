@@ -35,7 +35,10 @@ _INT32 = struct.Struct("<i")
 _UINT32 = struct.Struct("<I")
 _DOUBLE = struct.Struct(">d")
 
-_ASK = "Ask the author for safetensors; convert it yourself only in a sandbox, for torch would run what it holds."
+_ASK = (
+    "Save the weights alone: model.save_pretrained(FOLDER), or a state dict as safetensors. Convert a stranger's file "
+    "only in a sandbox, for torch would run what it holds."
+)
 _AGAIN = "Get the file again, or save it again with torch.save."
 
 

@@ -20,6 +20,8 @@ __all__ = ["Weights", "find_weights", "unwrap_names"]
 _MAX_TENSORS = 1 << 16
 _MAX_VISITS = 1_500_000
 _DEEPEST = 16
+_BESIDE = 16
+"""Tensors beside the weights may hold as many numbers, or one for so many of the weights."""
 _NAMED = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights", "params")
 """Where training programs put the weights (Lightning, plain PyTorch, fairseq and Megatron, DeepSpeed, ...)."""
 _NOT_WEIGHTS = re.compile(
@@ -71,7 +73,8 @@ def find_weights(value: object, *, where: str) -> Weights:
         own = _own(value)
         key = _chosen(parts, own, named)
         rival = next((name for name in _NAMED if parts.get(name, 0) > 0), None)
-        if own > 0 and rival is not None:
+        # Counters and the like may lie beside the weights; another set of weights may not.
+        if rival is not None and own > max(_BESIDE, parts[rival] // _BESIDE):
             raise UnreadableCheckpoint(
                 where,
                 f"there are tensors at the top and under '{rival}': not clear which are the weights",

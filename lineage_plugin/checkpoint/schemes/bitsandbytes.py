@@ -54,10 +54,7 @@ def _unpack(packed: Packed) -> Unpacked | None:
         return None
     derived = {name: derived for name, (derived, _) in (four | eight).items()}
     hidden = frozenset(part for _, parts in (four | eight).values() for part in parts)
-    notes: tuple[str, ...] = ()
-    if four:
-        notes = ("bitsandbytes: weights of the same name and size in all layers are taken to have the same shape",)
-    return Unpacked(derived, hidden, notes)
+    return Unpacked(derived, hidden)
 
 
 def _four_bit(packed: Packed) -> dict[str, tuple[Derived, tuple[str, ...]]]:

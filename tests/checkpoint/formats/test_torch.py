@@ -546,7 +546,11 @@ OTHERS: dict[str, tuple[Callable[[Path], object], type[InputError], str]] = {
         r"TorchScript.*torch.jit.load\(FILE\).state_dict\(\)",
     ),
     "torch.package": (packaged, UnsafeCheckpoint, "torch.package"),
-    "a module": (lambda path: torch.save(Linear(), path), UnsafeCheckpoint, r"names '.*test_torch.Linear'.*author"),
+    "a module": (
+        lambda path: torch.save(Linear(), path),
+        UnsafeCheckpoint,
+        r"names '.*test_torch.Linear'.*save_pretrained",
+    ),
     "another archive": (lambda path: zipfile.ZipFile(path, "w").writestr("a/b", "c"), UnreadableCheckpoint, "data.pkl"),
     "a pointer": (
         lambda path: path.write_bytes(b"version https://git-lfs.github.com/spec/v1\n"),
