@@ -225,7 +225,7 @@ def _of_narrow_base(facts: Facts, packing: str) -> tuple[str | None, str]:
     if facts.change is None or not noise:
         return (
             "finetune",
-            f"the base is stored as {packing}; whether the weights were trained further is hidden by its rounding",
+            f"the base is stored as {packing}; its rounding hides whether the weights were trained further",
         )
     if facts.change <= _BEYOND * float(np.median(noise)):
         return None, f"the values differ from the base's by no more than its own rounding does ({packing})"
