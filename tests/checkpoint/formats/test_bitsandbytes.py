@@ -282,7 +282,6 @@ def test_a_layer_with_another_shape(tmp_path: Path) -> None:
     parts, reference = four_bit(NAME, weights((20, 64)), "nf4")
     save(tmp_path, parts | four_bit(other, weights((64, 20)), "nf4")[0])
     model = open_local(tmp_path)
-    assert any("same shape" in note for note in model.notes)
     np.testing.assert_array_equal(model.read([Selection(NAME)])[0], reference.numpy())
     with pytest.raises(UnreadableCheckpoint, match="namesakes"):
         model.read([Selection(other, rows=np.array([1]))])

@@ -105,7 +105,7 @@ def test_chunks_and_compression_are_refused(tmp_path: Path, how: dict[str, Any])
     write(tmp_path / "model.h5", **how)
     with pytest.raises(UnsupportedEncoding, match="compressed") as caught:
         open_local(tmp_path)
-    assert "from_tf=True" in str(caught.value)
+    assert "save_pretrained" in str(caught.value)
 
 
 def test_newer_files_are_refused(tmp_path: Path) -> None:
