@@ -30,7 +30,7 @@ from lineage_plugin.evidence.tally import Tally
 from lineage_plugin.options import Options, Progress
 from lineage_plugin.tokens import TokenMatch
 
-__all__ = ["WEIGHTS", "escalate", "identity_weight"]
+__all__ = ["LOUD", "NEAR", "WEIGHTS", "escalate", "identity_weight", "stage_weights"]
 
 _T = TypeVar("_T")
 
@@ -345,12 +345,25 @@ def identity_weight(models: Models) -> float:
 
 
 def _weights(models: Models, identity: bool) -> dict[str, float]:
-    """Return the weights of the stages that the structure of the models allows; nothing read from weights enters."""
     streams = (models.suspect_anatomy.stream, models.base_anatomy.stream)
+    return stage_weights(identity=identity, exact=models.exact, streams=None not in streams)
+
+
+def stage_weights(*, identity: bool, exact: bool, streams: bool) -> dict[str, float]:
+    """Return the weights of the stages that the structure of two models allows; nothing read from weights enters.
+
+    Args:
+        identity: Whether units are compared in the stored order.
+        exact: Whether both graphs are known.
+        streams: Whether both residual streams are.
+
+    Returns:
+        Weights that sum to one.
+    """
     allowed = {"identity"} if identity else set()
-    if models.exact:
+    if exact:
         allowed |= {"layers", "units"}
-        if streams[0] is not None and streams[1] is not None:
+        if streams:
             allowed |= {"channels", "basis"}
     total = sum(WEIGHTS[name] for name in allowed)
     return {name: WEIGHTS[name] / total for name in allowed}

@@ -26,7 +26,7 @@ from lineage_plugin.evidence.repeats import (
 )
 from lineage_plugin.evidence.sample import Sample
 
-__all__ = ["CoinCount", "Ledger", "Side", "Toss"]
+__all__ = ["CoinCount", "Ledger", "Side", "Toss", "components"]
 
 Side = Literal["suspect", "base"]
 
@@ -138,7 +138,7 @@ class Ledger:
             label = labels["base"]
             if "suspect" in labels:
                 _, first, whole = np.unique(
-                    _components(label, labels["suspect"]), return_index=True, return_inverse=True
+                    components(label, labels["suspect"]), return_index=True, return_inverse=True
                 )
                 label = first[whole]
             for (key, _), value in zip(reads, label, strict=True):
@@ -203,7 +203,7 @@ class Ledger:
         )
         _, base = np.unique(base, return_inverse=True)
         _, suspect = np.unique(suspect, return_inverse=True)
-        label = _components(base, suspect)
+        label = components(base, suspect)
         clones = [self._clones(sample) for sample in samples]
         signs = [sign_statistics(s.suspect, s.base, _written(s)) for s in samples]
         # Units of the base that are clones of each other share one coin, as in the stored order: that of the first.
@@ -246,7 +246,7 @@ def _nodes(key: _Key, units: IntArray) -> NDArray[np.void]:
     return named
 
 
-def _components(left: IntArray, right: IntArray) -> IntArray:
+def components(left: IntArray, right: IntArray) -> IntArray:
     """Return for each edge of a bipartite graph the connected component it belongs to, numbered from 0."""
     label = np.arange(left.shape[0], dtype=np.int64)
     while True:

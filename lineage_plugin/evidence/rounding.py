@@ -27,12 +27,18 @@ from lineage_plugin.anatomy.types import Anatomy, UnitGroup, Vectors
 from lineage_plugin.checkpoint.types import TensorInfo
 from lineage_plugin.evidence.pairing import kind
 
-__all__ = ["exchangeable"]
+__all__ = ["common_block", "exchangeable"]
 
 _Place = tuple[str, str]
 """Kind of unit and role."""
 
-NOTE = "Both models are quantised, so only units that share their scales were exchanged, and no signs were tossed."
+_UNITS_NOTE = (
+    "Both models are quantised, so units that both have rounded were exchanged only where rounding treats them alike, "
+    "and their signs were not tossed."
+)
+_CHANNELS_NOTE = (
+    "Token embeddings are quantised in both models, so channels of the residual stream were not exchanged or flipped."
+)
 
 
 def exchangeable(
@@ -47,7 +53,8 @@ def exchangeable(
         base: The same of the base.
 
     Returns:
-        Both anatomies; unchanged unless matrices of one role are quantised in both models.
+        Both anatomies; unchanged unless vectors of one kind of unit, whatever their roles, or the token
+        embeddings are quantised in both models.
     """
     mine, others = (_blocks(tensors, anatomy) for tensors, anatomy in (suspect, base))
     # One model is relabelled, with all the vectors of a unit at once. Where both have rounded some of a kind's vectors,
@@ -55,7 +62,7 @@ def exchangeable(
     # dense layers, hence kinds and not names of groups.
     both = {name for name, _ in mine} & {name for name, _ in others}
     blocks = {
-        place: _common(mine.get(place, set()) | others.get(place, set()))
+        place: common_block(mine.get(place, set()) | others.get(place, set()))
         for place in mine.keys() | others.keys()
         if place[0] in both
     }
@@ -76,7 +83,7 @@ def _blocks(tensors: Mapping[str, TensorInfo], anatomy: Anatomy) -> dict[_Place,
     return found
 
 
-def _common(sizes: Collection[int]) -> int:
+def common_block(sizes: Collection[int]) -> int:
     """Return the size of blocks that lie inside blocks of all the sizes; -1 where all units may change places, 0: none.
 
     Units that have their scales for themselves (1) may change places like those that share one scale (-1).
@@ -96,7 +103,8 @@ def _has_quantised_tokens(tensors: Mapping[str, TensorInfo], anatomy: Anatomy) -
 def _restricted(anatomy: Anatomy, blocks: Mapping[_Place, int], channels: bool) -> Anatomy:
     groups = tuple(found for group in anatomy.groups if (found := _restrict(group, blocks)) is not None)
     stream = anatomy.stream if channels or anatomy.stream is None else replace(anatomy.stream, swap=False)
-    return replace(anatomy, groups=groups, stream=stream, limits=(*anatomy.limits, NOTE))
+    notes = [_UNITS_NOTE] * bool(blocks) + [_CHANNELS_NOTE] * (not channels)
+    return replace(anatomy, groups=groups, stream=stream, limits=(*anatomy.limits, *notes))
 
 
 def _restrict(group: UnitGroup, blocks: Mapping[_Place, int]) -> UnitGroup | None:
