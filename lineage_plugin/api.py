@@ -8,37 +8,23 @@ finding where the report can still say something.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timezone
-from functools import partial
 from pathlib import Path
 
-from lineage_plugin.adapters import (
-    contradictions,
-    is_adapter,
-    parts_of,
-    prepare,
-    read_settings,
-    revisions_differ,
-    settle,
-    without_coins,
-)
-from lineage_plugin.anatomy import Anatomy
+from lineage_plugin.adapters import contradictions, is_adapter, parts_of, read_settings, revisions_differ
 from lineage_plugin.card import BaseClaim, Declaration, base_not_found, claims_of_weights, read_card
 from lineage_plugin.checkpoint import Checkpoint, Cost, open_checkpoint
 from lineage_plugin.checkpoint.beside import source_of
 from lineage_plugin.checkpoint.files import inside
-from lineage_plugin.checkpoint.formats import is_weight_file
 from lineage_plugin.errors import BudgetExceeded, HubDenied, HubNotFound, InputError, UsageError
-from lineage_plugin.evidence.gather import gather
-from lineage_plugin.evidence.models import Models, models_of
 from lineage_plugin.findings import Finding, Level, finding
-from lineage_plugin.judge.assemble import compared, identical, summarise
+from lineage_plugin.fingerprint.known import Held, fingerprint_file, open_base
 from lineage_plugin.judge.lineage import lineage_findings, verdict_of
-from lineage_plugin.judge.relation import is_decided
 from lineage_plugin.judge.types import Comparison, Declared, ModelSummary, Report, Settings
 from lineage_plugin.options import Options, Progress
-from lineage_plugin.relatives import weigh_relatives
+from lineage_plugin.relatives import Relatives, weigh_relatives
+from lineage_plugin.subject import Printed, Subject, ignored_files
 from lineage_plugin.text import one_line
 
 __all__ = ["check", "compare", "lint"]
@@ -79,6 +65,9 @@ def check(
     """
     options = options or Options()
     given = [bases] if isinstance(bases, str) else list(dict.fromkeys(bases))
+    held = fingerprint_file(model)
+    if held is not None:
+        return _check_fingerprint(held, given, card, options, progress)
     try:
         suspect = open_checkpoint(model, options=options)
         # What is wrong with the configuration is a finding, too.
@@ -98,17 +87,37 @@ def check(
     if is_adapter(suspect):
         settings = read_settings(suspect)
         findings += [*contradictions(settings, parts_of(suspect.tensors)), *revisions_differ(declaration, settings)]
-    subject = _Subject(suspect, options, progress)
-    comparisons: list[Comparison] = []
-    opened: list[Checkpoint] = []
+    subject = Subject(suspect, options, progress)
+    opened, comparisons, of_bases = _against_bases(subject, declaration, given, options)
+    findings.extend(of_bases)
+    weighed = _weights_of(opened, candidates)
+    relatives = Relatives(None, None, tuple(comparisons), (), Cost())
+    if len(weighed) == len(opened):
+        relatives = weigh_relatives(
+            suspect, weighed, comparisons, declaration, options, candidates=candidates, ancestor=ancestor
+        )
+    findings.extend(_without_doubles(lineage_findings(relatives.comparisons, declaration), relatives.findings))
+    report = _report(
+        subject.summary(), declaration, relatives.comparisons, findings, suspect.cost() + relatives.cost, options
+    )
+    return replace(report, merge=relatives.merge, closest=relatives.closest)
 
-    def compare_with(base: Checkpoint) -> None:
+
+def _against_bases(
+    subject: Subject | Printed, declaration: Declaration, given: Sequence[str], options: Options
+) -> tuple[list[Checkpoint | Held], list[Comparison], list[Finding]]:
+    """Compare with the bases that were given, or else with those that the card declares."""
+    opened: list[Checkpoint | Held] = []
+    comparisons: list[Comparison] = []
+    findings: list[Finding] = []
+
+    def compare_with(base: Checkpoint | Held) -> None:
         comparisons.append(subject.against(base))
         opened.append(base)
 
     if given:
         for base in given:
-            compare_with(open_checkpoint(base, options=options))
+            compare_with(open_base(base, options))
         instead = ", ".join(one_line(base, 100) for base in given)
         findings.extend(
             _not_looked_at(
@@ -120,28 +129,31 @@ def check(
             for claim in declaration.bases
             if claim.id not in given
         )
-    else:
-        for claim in declaration.bases:
-            if options.offline:
-                help_ = "Run without --offline, or say with --base where a copy of the base is."
-                findings.append(_not_looked_at(claim, "was not looked up: offline mode", "warning", help_))
-                continue
-            try:
-                compare_with(_open_claim(claim, options))
-            except (HubNotFound, HubDenied) as error:
-                findings.append(base_not_found(claim, error.problem))
-            except InputError as error:
-                findings.append(
-                    finding(error.code, _message(error), file=claim.file, line=claim.line, help=error.remedy)
-                )
-    relatives = weigh_relatives(
-        suspect, opened, comparisons, declaration, options, candidates=candidates, ancestor=ancestor
-    )
-    findings.extend(_without_doubles(lineage_findings(relatives.comparisons, declaration), relatives.findings))
-    report = _report(
-        subject.summary(), declaration, relatives.comparisons, findings, suspect.cost() + relatives.cost, options
-    )
-    return replace(report, merge=relatives.merge, closest=relatives.closest)
+        return opened, comparisons, findings
+    for claim in declaration.bases:
+        if options.offline:
+            help_ = "Run without --offline, or say with --base where a copy of the base is."
+            findings.append(_not_looked_at(claim, "was not looked up: offline mode", "warning", help_))
+            continue
+        try:
+            compare_with(_open_claim(claim, options))
+        except (HubNotFound, HubDenied) as error:
+            findings.append(base_not_found(claim, error.problem))
+        except InputError as error:
+            findings.append(finding(error.code, _message(error), file=claim.file, line=claim.line, help=error.remedy))
+    return opened, comparisons, findings
+
+
+def _check_fingerprint(
+    held: Held, given: Sequence[str], card: str | None, options: Options, progress: Progress | None
+) -> Report:
+    """Check a model of which only the fingerprint was given; its card, if any, is the one given."""
+    text = None if card is None else _read_card_file(card)
+    declaration, findings = (Declaration(), ()) if text is None else read_card(text, file=card or "README.md")
+    subject = Printed(held, options, progress)
+    _, comparisons, of_bases = _against_bases(subject, declaration, given, options)
+    found = [*findings, *of_bases, *lineage_findings(comparisons, declaration)]
+    return _report(subject.summary(), declaration, comparisons, found, held.cost, options)
 
 
 def _without_doubles(lineage: Sequence[Finding], relatives: Sequence[Finding]) -> list[Finding]:
@@ -169,11 +181,16 @@ def compare(suspect: str, base: str, *, options: Options | None = None, progress
         HubError: When the Hub does not deliver.
     """
     options = options or Options()
-    opened = open_checkpoint(suspect, options=options)
-    subject = _Subject(opened, options, progress)
-    comparison = subject.against(open_checkpoint(base, options=options))
+    held = fingerprint_file(suspect)
+    if held is not None:
+        subject: Subject | Printed = Printed(held, options, progress)
+    else:
+        opened = open_checkpoint(suspect, options=options)
+        subject = Subject(opened, options, progress)
+    comparison = subject.against(open_base(base, options))
     findings = [f for f in lineage_findings([comparison], Declaration()) if f.code == "LIN304"]
-    return _report(subject.summary(), Declaration(), [comparison], findings, opened.cost(), options)
+    spent = held.cost if held is not None else opened.cost()
+    return _report(subject.summary(), Declaration(), [comparison], findings, spent, options)
 
 
 def lint(card_or_model: str, *, options: Options | None = None) -> Report:
@@ -204,71 +221,6 @@ def lint(card_or_model: str, *, options: Options | None = None) -> Report:
     return _report(summary, declaration, [], findings, Cost(), options)
 
 
-@dataclass(eq=False)
-class _Subject:
-    """The suspect, analysed once however many bases it is compared with."""
-
-    checkpoint: Checkpoint
-    options: Options
-    progress: Progress | None
-
-    def __post_init__(self) -> None:
-        self._anatomy: Anatomy | None = None
-        # Opening counts for the first base; each further base is charged what was read for it.
-        self._charged = Cost()
-
-    def summary(self) -> ModelSummary:
-        return summarise(self.checkpoint, self._anatomy, digests=self.options.exhaustive)
-
-    def against(self, base: Checkpoint) -> Comparison:
-        found = self._against(base)
-        said = [*self.checkpoint.notes, *_ignored_files(self.checkpoint), *(f"Of the base: {n}" for n in base.notes)]
-        return replace(found, limits=tuple(dict.fromkeys((*found.limits, *said))))
-
-    def _against(self, base: Checkpoint) -> Comparison:
-        suspect, options = self.checkpoint, self.options
-        if _same_digests(suspect, base, compute=False):
-            return self._identical(base, None)
-        prepared = prepare(suspect, base, seed=options.seed)
-        if prepared is not None and prepared.models is None:
-            return without_coins(prepared, summarise(base, None), self._costs(base), options.bar)
-        models = models_of(suspect, base) if prepared is None or prepared.models is None else prepared.models
-        self._anatomy = self._anatomy or models.suspect_anatomy
-        evidence = gather(models, options, partial(is_decided, bar=options.bar), self.progress)
-        # Digests of local files cost reading them whole, so they are taken only where the sample leaves no difference.
-        if evidence.equal and _same_digests(suspect, base, compute=True):
-            return self._identical(base, models.base_anatomy)
-        found = compared(evidence, options.bar, summarise(base, models.base_anatomy), self._costs(base))
-        found = replace(found, part=models.suspect_anatomy.part, changes=(*found.changes, *_vocabularies(models)))
-        return found if prepared is None else settle(prepared, found, options.bar)
-
-    def _identical(self, base: Checkpoint, anatomy: Anatomy | None) -> Comparison:
-        found = identical(summarise(base, anatomy), self._costs(base))
-        mine, theirs = self.checkpoint.config, base.config
-        keys = sorted(key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))
-        if not keys:
-            return found
-        # The same numbers are another model under another configuration.
-        listed = ", ".join(one_line(key, 40) for key in keys[:6]) + (", ..." if keys[6:] else "")
-        return replace(found, changes=(f"config.json differs from the base's in {listed}",))
-
-    def _costs(self, base: Checkpoint) -> tuple[Cost, Cost]:
-        now, before = self.checkpoint.cost(), self._charged
-        self._charged = now
-        return now.since(before), base.cost()
-
-
-def _vocabularies(models: Models) -> tuple[str, ...]:
-    """Say whether the token embeddings have another number of rows; they are no evidence and only mentioned."""
-    rows = []
-    for checkpoint, anatomy in models.sides:
-        info = checkpoint.tensors.get(anatomy.stream.embedding) if anatomy.stream is not None else None
-        rows.append(info.shape[0] if info is not None else 0)
-    if not all(rows) or rows[0] == rows[1]:
-        return ()
-    return (f"a vocabulary of {rows[0]:,} rows against the base's {rows[1]:,}",)
-
-
 def _read_with_care(suspect: Checkpoint) -> list[Finding]:
     """Warn of weights that this tool reads without running anything, and others do not."""
     if suspect.format != "pytorch":
@@ -281,35 +233,20 @@ def _read_with_care(suspect: Checkpoint) -> list[Finding]:
 def _other_weights(suspect: Checkpoint) -> list[Finding]:
     """Note weights beside those that were read: a loader may take them instead."""
     help_ = "A loader may take them instead. Check them by giving the file, or remove them."
-    return [finding("LIN305", message, help=help_) for message in _ignored_files(suspect)]
+    return [finding("LIN305", message, help=help_) for message in ignored_files(suspect)]
 
 
-def _ignored_files(suspect: Checkpoint) -> list[str]:
-    """Say which weight files of the suspect no index or usual name makes part of the model."""
-    names = sorted(name for name in suspect.files if is_weight_file(name) and name not in suspect.weight_files)
-    if not names:
-        return []
-    shown = ", ".join(one_line(name, 60) for name in names[:3])
-    more = ", ..." if names[3:] else ""
-    return [f"{len(names)} other weight file{'s' * (len(names) > 1)} of the suspect not looked at: {shown}{more}"]
-
-
-def _same_digests(suspect: Checkpoint, base: Checkpoint, *, compute: bool) -> bool:
-    if sorted(suspect.files[f].size for f in suspect.weight_files) != sorted(
-        base.files[f].size for f in base.weight_files
-    ):
-        return False
-    mine, others = suspect.digests(compute=compute), base.digests(compute=compute)
-    if len(mine) != len(suspect.weight_files) or len(others) != len(base.weight_files):
-        return False
-    return sorted(mine.values()) == sorted(others.values())
-
-
-def _open_claim(claim: BaseClaim, options: Options) -> Checkpoint:
+def _open_claim(claim: BaseClaim, options: Options) -> Checkpoint | Held:
     """Open a base that a card names: on the Hub, never as a path, whatever lies in the current folder."""
-    from lineage_plugin.checkpoint.hub import open_hub
+    return open_base(claim.id, options, (claim.id, claim.revision))
 
-    return open_hub(claim.id, claim.revision, token=options.token, endpoint=options.endpoint, budget=options.budget)
+
+def _weights_of(bases: Sequence[Checkpoint | Held], candidates: Sequence[str]) -> list[Checkpoint]:
+    """Return the bases as relatives are weighed against each other: by their weights, so far as those can be had."""
+    if len(bases) < 2 and not candidates:
+        return [base for base in bases if not isinstance(base, Held)]
+    found = [base if not isinstance(base, Held) else base.weights() if base.weights else None for base in bases]
+    return [base for base in found if base is not None]
 
 
 def _not_looked_at(claim: BaseClaim, what: str, level: Level, help: str) -> Finding:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NoReturn, get_args
 
 from lineage_plugin._version import __version__
 from lineage_plugin.errors import LineageError, UsageError
-from lineage_plugin.options import Options, Progress
+from lineage_plugin.options import Fingerprints, Options, Progress
 from lineage_plugin.report import FailOn, exit_code, formats
 from lineage_plugin.report.output import check_output, publish, wants_color
 
@@ -37,6 +37,7 @@ examples:
   lineage check owner/name@revision --base owner/base  a base the card does not name
   lineage compare ./suspect owner/base --format json   one pair, no card
   lineage lint ./my-finetune/README.md                 the card alone
+  lineage fingerprint ./my-finetune --name owner/name  a file of some kilobytes that stands for the weights
 
 exit codes:
   0 pass    1 findings at or above --fail-on    2 bad usage or unreadable input
@@ -82,20 +83,25 @@ def _run(argv: Sequence[str]) -> int:
         exhaustive=getattr(args, "exhaustive", False),
         offline=args.offline,
         endpoint=args.endpoint,
+        fingerprints=getattr(args, "fingerprints", _DEFAULTS.fingerprints),
     )
     with contextlib.ExitStack() as stack:
         if args.quiet:
             stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
-        report = args.call(args, options, stack.enter_context(_progress(args.quiet)))
+        return int(args.call(args, options, stack.enter_context(_progress(args.quiet))))
+
+
+def _published(report: Report, args: argparse.Namespace) -> int:
+    """Write a report where it is wanted, and return the exit code that it stands for."""
     publish(report, format=args.format, output=args.output)
     return exit_code(report, args.fail_on)
 
 
-def _check(args: argparse.Namespace, options: Options, progress: Progress | None) -> Report:
+def _check(args: argparse.Namespace, options: Options, progress: Progress | None) -> int:
     from lineage_plugin import api
 
-    return api.check(
+    report = api.check(
         args.model,
         bases=tuple(args.base),
         card=args.card,
@@ -104,18 +110,25 @@ def _check(args: argparse.Namespace, options: Options, progress: Progress | None
         options=options,
         progress=progress,
     )
+    return _published(report, args)
 
 
-def _compare(args: argparse.Namespace, options: Options, progress: Progress | None) -> Report:
+def _compare(args: argparse.Namespace, options: Options, progress: Progress | None) -> int:
     from lineage_plugin import api
 
-    return api.compare(args.suspect, args.base, options=options, progress=progress)
+    return _published(api.compare(args.suspect, args.base, options=options, progress=progress), args)
 
 
-def _lint(args: argparse.Namespace, options: Options, progress: Progress | None) -> Report:
+def _lint(args: argparse.Namespace, options: Options, progress: Progress | None) -> int:
     from lineage_plugin import api
 
-    return api.lint(args.card_or_model, options=options)
+    return _published(api.lint(args.card_or_model, options=options), args)
+
+
+def _fingerprint(args: argparse.Namespace, options: Options, progress: Progress | None) -> int:
+    from lineage_plugin.fingerprint.command import write_fingerprint
+
+    return write_fingerprint(args.model, args.output, name=args.name, options=options, progress=progress)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -180,11 +193,30 @@ def parser() -> argparse.ArgumentParser:
             default=_DEFAULTS.bar,
             help="claim a relation from an e-value of 10^X (default 9: wrong for at most 1 in 10^9 independent pairs)",
         )
+        reading.add_argument(
+            "--fingerprints",
+            choices=get_args(Fingerprints),
+            default=_DEFAULTS.fingerprints,
+            help="auto (default): look at the fingerprint of a base on the Hub first, where one is at hand, and read "
+            "the weights where it does not show descent; only: do not read them then; off: read the weights",
+        )
 
     lint = _command(commands, "lint", "check the model card alone, without reading weights", _lint)
     lint.add_argument("card_or_model", metavar="CARD_OR_MODEL", help="a model card file, or a local model folder")
 
+    fingerprint = _command(commands, "fingerprint", "write the compact fingerprint of a model", _fingerprint)
+    fingerprint.add_argument("model", metavar="MODEL", help="local folder or file, or owner/name[@revision]")
+    fingerprint.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="where to write it (default: lineage.fingerprint.safetensors in the model's folder, or here)",
+    )
+    fingerprint.add_argument("--name", metavar="ID", help="what to call a local model: the id it will have on the Hub")
+
     for command in (check, compare, lint):
+        _reporting(command)
+    for command in (check, compare, lint, fingerprint):
         _common(command)
     return lineage
 
@@ -193,7 +225,7 @@ def _command(
     commands: argparse._SubParsersAction[_Parser],
     name: str,
     summary: str,
-    call: Callable[[argparse.Namespace, Options, Progress | None], Report],
+    call: Callable[[argparse.Namespace, Options, Progress | None], int],
 ) -> _Parser:
     command = commands.add_parser(
         name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False
@@ -202,8 +234,8 @@ def _command(
     return command
 
 
-def _common(command: argparse.ArgumentParser) -> None:
-    """Add the options that every command has."""
+def _reporting(command: argparse.ArgumentParser) -> None:
+    """Add the options of commands that print a report."""
     output = command.add_argument_group("output")
     output.add_argument("--format", choices=formats(), default="text", help="default: text")
     output.add_argument("--output", metavar="FILE", help="write the report to FILE, whole or not at all")
@@ -213,7 +245,11 @@ def _common(command: argparse.ArgumentParser) -> None:
         default="error",
         help="lowest level of finding that makes the exit code 1 (default: error)",
     )
-    output.add_argument("--quiet", action="store_true", help="no progress and no warnings on standard error")
+
+
+def _common(command: argparse.ArgumentParser) -> None:
+    """Add the options that every command has."""
+    command.add_argument("--quiet", action="store_true", help="no progress and no warnings on standard error")
     hub = command.add_argument_group(
         "Hub", "The token is taken from HF_TOKEN or 'hf auth login', never from an option."
     )

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from lineage_plugin.errors import UsageError
 
-__all__ = ["DEFAULT_BAR", "Options", "Progress"]
+__all__ = ["DEFAULT_BAR", "Fingerprints", "Options", "Progress"]
 
 Progress = Callable[[str, int, int], None]
 """Called as ``progress(stage, done, total)`` while a stage runs; the stage is a short phrase: ``reading layers``."""
 
+
+Fingerprints = Literal["auto", "only", "off"]
+"""What is done with the fingerprint of a base; see :class:`Options`."""
 
 DEFAULT_BAR = 9.0
 """One in a billion."""
@@ -30,6 +34,8 @@ class Options:
         offline: Never touch the network; ids of the Hub are refused unless they are local folders.
         token: Hub token, or None to use the environment's; sent to the Hub endpoint only.
         endpoint: Hub endpoint, or None for ``HF_ENDPOINT`` or the public Hub.
+        fingerprints: ``auto``: a base on the Hub is first compared by its fingerprint, where one is at hand, and read
+            where that does not show descent. ``only``: it is not read then. ``off``: weights are read.
     """
 
     bar: float = DEFAULT_BAR
@@ -39,6 +45,7 @@ class Options:
     offline: bool = False
     token: str | None = None
     endpoint: str | None = None
+    fingerprints: Fingerprints = "auto"
 
     def __post_init__(self) -> None:
         if not 2.0 <= self.bar < 1e6:
@@ -50,5 +57,5 @@ class Options:
         token = "None" if self.token is None else "'***'"
         return (
             f"Options(bar={self.bar}, seed={self.seed}, budget={self.budget}, exhaustive={self.exhaustive}, "
-            f"offline={self.offline}, token={token}, endpoint={self.endpoint!r})"
+            f"offline={self.offline}, token={token}, endpoint={self.endpoint!r}, fingerprints={self.fingerprints!r})"
         )

@@ -21,8 +21,10 @@ _MAX_INDEX = 64 << 20
 """Largest shard index in bytes; that of a model of 90,000 tensors has 8 MB."""
 _MAX_TENSORS = 1 << 18
 """Most tensors of all files together."""
-NOT_WEIGHTS = re.compile(r"^(training_args|optimizer|scheduler|scaler|rng_state.*)\.(bin|pt|pth|pkl|safetensors)\Z")
-"""Training state that bears the suffix of weights."""
+NOT_WEIGHTS = re.compile(
+    r"^(training_args|optimizer|scheduler|scaler|rng_state.*|lineage\.fingerprint)\.(bin|pt|pth|pkl|safetensors)\Z"
+)
+"""Training state, and fingerprints, that bear the suffix of weights."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from lineage_plugin._version import __version__
 from lineage_plugin.anatomy import Anatomy, analyse
 from lineage_plugin.anatomy.analyse import parts_of
 from lineage_plugin.anatomy.types import UnitGroup
+from lineage_plugin.checkpoint.names import is_model_id
 from lineage_plugin.checkpoint.remembered import Remembered
 from lineage_plugin.checkpoint.types import Checkpoint, Selection
 from lineage_plugin.errors import UsageError
@@ -115,7 +117,11 @@ def _anatomy(checkpoint: Checkpoint) -> Anatomy:
 def _name(checkpoint: Checkpoint, name: str | None) -> str:
     if name is not None:
         return name
-    return checkpoint.id.rstrip("/\\").replace("\\", "/").rpartition("/")[2] if checkpoint.local else checkpoint.id
+    if not checkpoint.local and is_model_id(checkpoint.id):
+        return checkpoint.id
+    # Of a path the last part: where a model lies on a machine is nobody's business.
+    last = Path(checkpoint.id).absolute().name if checkpoint.local else checkpoint.id.rpartition("/")[2]
+    return last or "model"
 
 
 def _shelf(checkpoint: Checkpoint, plan: ShelfPlan, anatomy: Anatomy) -> Shelf:

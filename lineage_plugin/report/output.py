@@ -15,7 +15,7 @@ from lineage_plugin.report import render
 if TYPE_CHECKING:
     from lineage_plugin.judge.types import Report
 
-__all__ = ["check_output", "publish", "wants_color"]
+__all__ = ["check_output", "publish", "wants_color", "write_file"]
 
 
 def publish(report: Report, *, format: str, output: str | None) -> None:
@@ -30,7 +30,7 @@ def publish(report: Report, *, format: str, output: str | None) -> None:
         UsageError: When the file cannot be written.
     """
     if output is not None and output != "-":
-        _write(Path(output), render(report, format, color=False, width=100))
+        write_file(Path(output), render(report, format, color=False, width=100).encode("utf-8", errors="replace"))
         return
     stream = sys.stdout
     if stream is None:  # started with standard output closed
@@ -62,15 +62,22 @@ def check_output(output: str) -> None:
         raise UsageError(f"--output {output}: the folder {path.parent} does not exist")
 
 
-def _write(path: Path, text: str) -> None:
-    """Write a file so that readers see the old content or the new, never a part."""
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file so that readers see the old content or the new, never a part.
+
+    Args:
+        path: The file; a link keeps pointing where it points, and a device or a pipe is written to.
+        data: Its content.
+
+    Raises:
+        UsageError: When it cannot be written.
+    """
     import tempfile
 
-    data = text.encode("utf-8", errors="replace")
     try:
-        path = path.resolve()  # a link keeps pointing where it points
+        path = path.resolve()
         if path.exists() and not path.is_file():
-            path.write_bytes(data)  # a device or a pipe cannot be replaced
+            path.write_bytes(data)
             return
         mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask()
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", dir=path.parent)

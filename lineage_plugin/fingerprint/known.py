@@ -1,0 +1,145 @@
+"""Fingerprints that are at hand: given as a file, shipped beside the weights of a repository, or made before.
+
+A fingerprint that a repository ships is its publisher's word. It is taken for the weights only while every weight file
+of the repository has the digest that the fingerprint was made for, so it cannot be stale; it can still be forged, so it
+stands for a base only, never for the model that is being checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from lineage_plugin.checkpoint.assemble import assemble
+from lineage_plugin.checkpoint.files import opened, read_exactly
+from lineage_plugin.checkpoint.formats import is_weight_file
+from lineage_plugin.checkpoint.ledger import Ledger
+from lineage_plugin.checkpoint.names import is_model_id
+from lineage_plugin.checkpoint.open import locate, open_checkpoint
+from lineage_plugin.checkpoint.source import Source
+from lineage_plugin.checkpoint.types import Checkpoint, Cost
+from lineage_plugin.errors import InputError, UnreadableCheckpoint
+from lineage_plugin.fingerprint.cache import FingerprintCache
+from lineage_plugin.fingerprint.file import FILE, MAX_FILE, is_fingerprint, read_fingerprint
+from lineage_plugin.fingerprint.make import fingerprint_of
+from lineage_plugin.fingerprint.types import Fingerprint
+from lineage_plugin.options import Options, Progress
+
+__all__ = ["Held", "fingerprint_file", "made", "open_base"]
+
+_PREFIX = 4096
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Held:
+    """A model of which the fingerprint is at hand.
+
+    Attributes:
+        id: What the user called it.
+        fingerprint: Its fingerprint.
+        origin: ``file``, ``repository`` or ``cache``.
+        cost: What getting it cost.
+        weights: Opens the model itself; None when only the file was given.
+    """
+
+    id: str
+    fingerprint: Fingerprint
+    origin: Literal["file", "repository", "cache"]
+    cost: Cost
+    weights: Callable[[], Checkpoint] | None = None
+
+
+def fingerprint_file(ref: str) -> Held | None:
+    """Return the fingerprint that a path leads to; None when it leads to anything else.
+
+    Raises:
+        UsageError: When ``ref`` is neither a path nor an id.
+        UnreadableCheckpoint: When it is a fingerprint, and damaged.
+    """
+    place = locate(ref)
+    if not isinstance(place, str) or not Path(place).is_file():
+        return None
+    path = Path(place)
+    with opened(path) as (descriptor, stamp):
+        start = read_exactly(descriptor, 0, _PREFIX)
+        if not is_fingerprint(start):
+            return None
+        if stamp.size > MAX_FILE:
+            raise UnreadableCheckpoint(ref, f"a fingerprint over the limit of {MAX_FILE:,} bytes")
+        data = read_exactly(descriptor, 0, stamp.size)
+    return Held(ref, read_fingerprint(data, ref), "file", Cost(len(data), 0, len(data)))
+
+
+def open_base(ref: str, options: Options, repo: tuple[str, str | None] | None = None) -> Held | Checkpoint:
+    """Return the fingerprint of a base where one is at hand, else the base itself.
+
+    For a model on the Hub one request pins the commit. Its fingerprint is then looked for in the user's cache and in
+    the repository itself; while one is found, no weight file is opened.
+
+    Args:
+        ref: Path or id, as the user gave it.
+        options: ``fingerprints``, ``offline``, ``token``, ``endpoint`` and ``budget`` count here.
+        repo: Id and revision of a repository, where it is one whatever lies in the current folder.
+
+    Returns:
+        The fingerprint, or the opened model.
+
+    Raises:
+        UsageError: When ``ref`` is neither a path nor an id.
+        InputError: When there are no weights that can be read safely.
+        HubError: When the Hub does not deliver.
+    """
+    if repo is None:
+        given = fingerprint_file(ref)
+        if given is not None:
+            return given
+        place = locate(ref)
+        if isinstance(place, str) or place.path or options.offline:
+            return open_checkpoint(ref, options=options)
+        repo = place.repo, place.revision
+    from lineage_plugin.checkpoint.hub import connect, endpoint_of
+
+    ledger = Ledger(repo[0], options.budget)
+    source = connect(*repo, token=options.token, endpoint=options.endpoint, ledger=ledger)
+    if options.fingerprints == "off" or options.exhaustive:
+        return assemble(source)
+    cached = FingerprintCache(endpoint_of(options.endpoint)).get(source.id, source.revision or "")
+    if cached is not None:
+        return Held(source.id, cached, "cache", ledger.cost(0), lambda: assemble(source))
+    shipped = _shipped(source)
+    if shipped is None:
+        return assemble(source)
+    size = source.files[FILE].size
+    return Held(source.id, shipped, "repository", ledger.cost(0) + Cost(size, 0, 0), lambda: assemble(source))
+
+
+def _shipped(source: Source) -> Fingerprint | None:
+    """Return the fingerprint that a repository ships, if it was made for the weight files that are there now."""
+    if FILE not in source.files or source.files[FILE].size > MAX_FILE:
+        return None
+    try:
+        found = read_fingerprint(source.data(FILE, MAX_FILE) or b"", f"{source.where}/{FILE}")
+    except InputError:
+        # What cannot be read proves nothing about the model; its weights do.
+        return None
+    there = {name: (info.size, info.sha256) for name, info in source.files.items() if is_weight_file(name)}
+    stated = found.source.files
+    fresh = bool(stated) and all(stated[name][1] and there.get(name) == stated[name] for name in stated)
+    # Weights that the fingerprint does not know may be those that a loader takes.
+    return found if fresh and not there.keys() - stated.keys() - {FILE} else None
+
+
+def made(checkpoint: Checkpoint, options: Options, progress: Progress | None = None) -> Fingerprint:
+    """Return the fingerprint of a checkpoint: from the cache, or made, and then kept there if it is of the Hub."""
+    if checkpoint.local or checkpoint.revision is None or not is_model_id(checkpoint.id):
+        return fingerprint_of(checkpoint, progress=progress)
+    from lineage_plugin.checkpoint.hub import endpoint_of
+
+    cache = FingerprintCache(endpoint_of(options.endpoint))
+    found = cache.get(checkpoint.id, checkpoint.revision)
+    if found is None:
+        found = fingerprint_of(checkpoint, progress=progress)
+        cache.put(found)
+    return found
