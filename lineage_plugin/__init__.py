@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from lineage_plugin._version import __version__
 
 if TYPE_CHECKING:
-    from lineage_plugin.api import check, compare, lint
+    from lineage_plugin.api import check, compare, lint, scan
     from lineage_plugin.errors import (
         BudgetExceeded,
         HubDenied,
@@ -58,11 +58,12 @@ __all__ = [
     "compare",
     "lint",
     "render",
+    "scan",
 ]
 
 # Names are imported when they are first used: `lineage --help` must not wait for numpy.
 _HOME = {
-    **dict.fromkeys(("check", "compare", "lint"), "lineage_plugin.api"),
+    **dict.fromkeys(("check", "compare", "lint", "scan"), "lineage_plugin.api"),
     **dict.fromkeys(("Comparison", "Evidence", "Report"), "lineage_plugin.judge.types"),
     "Finding": "lineage_plugin.findings",
     "Options": "lineage_plugin.options",

@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lineage_plugin.adapters import contradictions, is_adapter, parts_of, read_settings, revisions_differ
+from lineage_plugin.ancestry import in_registry
 from lineage_plugin.card import BaseClaim, Declaration, base_not_found, claims_of_weights, read_card
 from lineage_plugin.checkpoint import Checkpoint, Cost, open_checkpoint
 from lineage_plugin.checkpoint.beside import source_of
@@ -27,8 +29,17 @@ from lineage_plugin.relatives import Relatives, weigh_relatives
 from lineage_plugin.subject import Printed, Subject, ignored_files
 from lineage_plugin.text import one_line
 
-__all__ = ["check", "compare", "lint"]
+if TYPE_CHECKING:
+    from lineage_plugin.fingerprint.registry.scan import KnownModels
 
+__all__ = ["check", "compare", "lint", "scan"]
+
+_SHOWN_RELATIONS = {
+    "identical": "has the weight files of",
+    "derived": "shares learned weights with",
+    "shared-init": "shares a common start with",
+    "inconclusive": "depends in a way that fingerprints cannot tell on",
+}
 CARD_LIMIT = 4 << 20
 """Bytes of a card that are read; only its front matter is parsed."""
 
@@ -40,6 +51,7 @@ def check(
     card: str | None = None,
     candidates: Sequence[str] = (),
     ancestor: str | None = None,
+    registry: str | None = None,
     options: Options | None = None,
     progress: Progress | None = None,
 ) -> Report:
@@ -51,6 +63,7 @@ def check(
         card: A card elsewhere than in the model.
         candidates: Further members of the family: is one of them a closer parent than the declared base?
         ancestor: The model that all parents of a merge, or all candidates, descend from. None: as their cards say.
+        registry: Folder of a registry of known models: is there an undeclared base, or a nearer one, among them?
         options: Choices of the run.
         progress: Called while reading.
 
@@ -65,9 +78,10 @@ def check(
     """
     options = options or Options()
     given = [bases] if isinstance(bases, str) else list(dict.fromkeys(bases))
+    known = None if registry is None else _known_models(registry)
     held = fingerprint_file(model)
     if held is not None:
-        return _check_fingerprint(held, given, card, options, progress)
+        return _check_fingerprint(held, given, card, known, options, progress)
     try:
         suspect = open_checkpoint(model, options=options)
         # What is wrong with the configuration is a finding, too.
@@ -97,10 +111,72 @@ def check(
             suspect, weighed, comparisons, declaration, options, candidates=candidates, ancestor=ancestor
         )
     findings.extend(_without_doubles(lineage_findings(relatives.comparisons, declaration), relatives.findings))
-    report = _report(
-        subject.summary(), declaration, relatives.comparisons, findings, suspect.cost() + relatives.cost, options
-    )
+    comparisons = list(relatives.comparisons)
+    if known is not None and not is_adapter(suspect):
+        found = in_registry(subject, known, declaration, opened, comparisons, card=text)
+        comparisons += found.comparisons
+        findings += found.findings
+    report = _report(subject.summary(), declaration, comparisons, findings, suspect.cost() + relatives.cost, options)
     return replace(report, merge=relatives.merge, closest=relatives.closest)
+
+
+def scan(
+    model: str,
+    *,
+    registry: str | None = None,
+    card: str | None = None,
+    options: Options | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Ask which known model a model comes from.
+
+    Args:
+        model: Local folder or file, ``owner/name[@revision]``, or a fingerprint file.
+        registry: Folder of the registry; None: ``LINEAGE_REGISTRY``, or the one in the user's cache folder.
+        card: A card elsewhere than in the model.
+        options: Choices of the run.
+        progress: Called while reading.
+
+    Returns:
+        A report whose comparisons are with the relatives that the registry has, possible parents first, and the nearest
+        first among them; each e-value is divided by the number of models in the registry. LIN102 when the card declares
+        none of them.
+
+    Raises:
+        UsageError: When the call is wrong, there is no registry, or the model is an adapter.
+        InputError: When the model or the registry cannot be read.
+        HubError: When the Hub does not deliver.
+    """
+    options = options or Options()
+    known = _known_models(registry)
+    held = fingerprint_file(model)
+    if held is not None:
+        subject: Subject | Printed = Printed(held, options, progress)
+        text, adapter = None, None
+    else:
+        suspect = open_checkpoint(model, options=options)
+        subject = Subject(suspect, options, progress)
+        text, adapter = suspect.text("README.md", CARD_LIMIT), suspect.text("adapter_config.json")
+    text = text if card is None else _read_card_file(card)
+    declaration, _ = read_card(text, file=card or "README.md", adapter_config=adapter)
+    found = in_registry(subject, known, declaration, (), (), card=text)
+    spent = held.cost if held is not None else suspect.cost()
+    report = _report(subject.summary(), declaration, found.comparisons, found.findings, spent, options)
+    return report if found.findings else replace(report, summary=_found(report, len(known)))
+
+
+def _found(report: Report, models: int) -> str:
+    """Say in one sentence what a registry has."""
+    name, among = one_line(report.suspect.id, 200), f"among the {models:,} models of the registry"
+    ids = {r: [one_line(c.base.id, 100) for c in report.comparisons if c.relation == r] for r in _SHOWN_RELATIONS}
+    said = [f"{what} {', '.join(ids[r])}" for r, what in _SHOWN_RELATIONS.items() if ids[r]]
+    return f"{name} {'; '.join(said)}, {among}." if said else f"{name} shows no relative {among}."
+
+
+def _known_models(registry: str | None) -> KnownModels:
+    from lineage_plugin.fingerprint.registry.scan import KnownModels, registry_folder
+
+    return KnownModels(registry_folder(registry))
 
 
 def _against_bases(
@@ -145,14 +221,23 @@ def _against_bases(
 
 
 def _check_fingerprint(
-    held: Held, given: Sequence[str], card: str | None, options: Options, progress: Progress | None
+    held: Held,
+    given: Sequence[str],
+    card: str | None,
+    known: KnownModels | None,
+    options: Options,
+    progress: Progress | None,
 ) -> Report:
     """Check a model of which only the fingerprint was given; its card, if any, is the one given."""
     text = None if card is None else _read_card_file(card)
     declaration, findings = (Declaration(), ()) if text is None else read_card(text, file=card or "README.md")
     subject = Printed(held, options, progress)
-    _, comparisons, of_bases = _against_bases(subject, declaration, given, options)
+    opened, comparisons, of_bases = _against_bases(subject, declaration, given, options)
     found = [*findings, *of_bases, *lineage_findings(comparisons, declaration)]
+    if known is not None:
+        relatives = in_registry(subject, known, declaration, opened, comparisons, card=text)
+        comparisons += relatives.comparisons
+        found += relatives.findings
     return _report(subject.summary(), declaration, comparisons, found, held.cost, options)
 
 

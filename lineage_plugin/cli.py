@@ -107,9 +107,17 @@ def _check(args: argparse.Namespace, options: Options, progress: Progress | None
         card=args.card,
         candidates=tuple(args.candidate),
         ancestor=args.ancestor,
+        registry=args.registry,
         options=options,
         progress=progress,
     )
+    return _published(report, args)
+
+
+def _scan(args: argparse.Namespace, options: Options, progress: Progress | None) -> int:
+    from lineage_plugin import api
+
+    report = api.scan(args.model, registry=args.registry, card=args.card, options=options, progress=progress)
     return _published(report, args)
 
 
@@ -173,11 +181,26 @@ def parser() -> argparse.ArgumentParser:
     )
     check.add_argument("--card", metavar="FILE", help="read this model card instead of the model's README.md")
 
+    check.add_argument(
+        "--registry",
+        metavar="FOLDER",
+        help="look for undeclared and for nearer bases in this registry of known models, too",
+    )
+
+    scan = _command(commands, "scan", "find which known model this one comes from", _scan)
+    scan.add_argument("model", metavar="MODEL", help="local folder or file, owner/name[@revision], or a fingerprint")
+    scan.add_argument(
+        "--registry",
+        metavar="FOLDER",
+        help="the registry of known models (default: LINEAGE_REGISTRY, or the one in the user's cache folder)",
+    )
+    scan.add_argument("--card", metavar="FILE", help="read this model card instead of the model's README.md")
+
     compare = _command(commands, "compare", "test one model against another, without a card", _compare)
     compare.add_argument("suspect", metavar="SUSPECT", help="local folder or file, or owner/name[@revision]")
     compare.add_argument("base", metavar="BASE", help="the model it may come from, likewise")
 
-    for command in (check, compare):
+    for command in (check, compare, scan):
         reading = command.add_argument_group("reading and testing")
         reading.add_argument("--exhaustive", action="store_true", help="read every unit instead of a sample")
         reading.add_argument(
@@ -214,9 +237,9 @@ def parser() -> argparse.ArgumentParser:
     )
     fingerprint.add_argument("--name", metavar="ID", help="what to call a local model: the id it will have on the Hub")
 
-    for command in (check, compare, lint):
+    for command in (check, compare, scan, lint):
         _reporting(command)
-    for command in (check, compare, lint, fingerprint):
+    for command in (check, compare, scan, lint, fingerprint):
         _common(command)
     return lineage
 

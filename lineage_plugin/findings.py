@@ -36,6 +36,7 @@ class Finding:
         file: The file it is about, relative to the model, or None.
         line: Line in that file, from 1, or None.
         help: What to do about it.
+        suggestion: Lines for the card's front matter, ready to paste.
     """
 
     code: str
@@ -44,6 +45,7 @@ class Finding:
     file: str | None = None
     line: int | None = None
     help: str = ""
+    suggestion: tuple[str, ...] = ()
 
 
 def finding(
@@ -54,6 +56,7 @@ def finding(
     line: int | None = None,
     help: str = "",
     level: Level | None = None,
+    suggestion: tuple[str, ...] = (),
 ) -> Finding:
     """Make a finding at the code's default level.
 
@@ -64,17 +67,19 @@ def finding(
         line: Line in that file, from 1.
         help: What to do about it.
         level: Another level than the default.
+        suggestion: Lines for the card's front matter.
 
     Returns:
         The finding.
     """
-    return Finding(code, level or CODES[code].level, message, file, line, help)
+    return Finding(code, level or CODES[code].level, message, file, line, help, suggestion)
 
 
 CODES: dict[str, Rule] = {
     rule.code: rule
     for rule in (
         Rule("LIN101", "declared base not supported by the weights", "error"),
+        Rule("LIN102", "undeclared base found", "error"),
         Rule("LIN103", "relation differs from the declared one", "warning"),
         Rule("LIN104", "re-upload: weight files identical to the base", "warning"),
         Rule("LIN105", "another family member is a better parent", "warning"),

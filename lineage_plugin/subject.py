@@ -96,11 +96,15 @@ class Subject:
         found = compared(evidence, self.options.bar, summary_of(base.fingerprint, base.id), self._held_costs(base))
         return replace(found, limits=(*found.limits, _ORIGINS[base.origin]))
 
-    def _held_costs(self, base: Held) -> tuple[Cost, Cost]:
-        total = sum(size for size, _ in base.fingerprint.source.files.values())
+    def charge(self) -> Cost:
+        """Return what was read of the model since this was last asked."""
         now, before = self.checkpoint.cost(), self._charged
         self._charged = now
-        return now.since(before), replace(base.cost, bytes_total=total)
+        return now.since(before)
+
+    def _held_costs(self, base: Held) -> tuple[Cost, Cost]:
+        total = sum(size for size, _ in base.fingerprint.source.files.values())
+        return self.charge(), replace(base.cost, bytes_total=total)
 
     def _against(self, base: Checkpoint, first: PairEvidence | None = None) -> Comparison:
         suspect, options = self.checkpoint, self.options
@@ -133,9 +137,7 @@ class Subject:
         return replace(found, changes=(f"config.json differs from the base's in {listed}",))
 
     def _costs(self, base: Checkpoint) -> tuple[Cost, Cost]:
-        now, before = self.checkpoint.cost(), self._charged
-        self._charged = now
-        return now.since(before), base.cost()
+        return self.charge(), base.cost()
 
 
 @dataclass(eq=False)
@@ -149,6 +151,14 @@ class Printed:
     def summary(self) -> ModelSummary:
         """Return the model as the report names it."""
         return summary_of(self.held.fingerprint, self.held.id)
+
+    def fingerprint(self) -> Fingerprint:
+        """Return the model's fingerprint."""
+        return self.held.fingerprint
+
+    def charge(self) -> Cost:
+        """Return what reading the fingerprint cost."""
+        return self.held.cost
 
     def against(self, base: Checkpoint | Held) -> Comparison:
         """Compare with a base, of whose weights no more is read than a fingerprint needs.

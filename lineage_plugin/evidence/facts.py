@@ -13,7 +13,7 @@ from lineage_plugin.anatomy.types import Anatomy, UnitGroup
 from lineage_plugin.checkpoint.types import Checkpoint, TensorInfo
 from lineage_plugin.evidence.evalue import log10_e_value
 from lineage_plugin.evidence.grid import grid, significant_bits
-from lineage_plugin.evidence.lowrank import LowRank, low_rank, rounding_error
+from lineage_plugin.evidence.lowrank import LowRank, low_rank, rounding_error, storage_step
 from lineage_plugin.evidence.models import Models
 from lineage_plugin.evidence.pair import LayerCoins, PairEvidence
 from lineage_plugin.evidence.pairing import kind
@@ -89,7 +89,7 @@ def is_silent(row: LayerCoins) -> bool:
 
 def shows_nothing(coins: int, heads: int, cosine: float) -> bool:
     """Say whether coins and cosine of a layer are those of independent layers, and the coins enough to tell."""
-    return coins >= SILENT_COINS and log10_e_value(heads, coins) < 0 and abs(cosine) < SILENT_COSINE
+    return coins >= SILENT_COINS and abs(cosine) < SILENT_COSINE and log10_e_value(heads, coins) < 0
 
 
 def silent_kinds(found: PairEvidence) -> set[str]:
@@ -187,9 +187,7 @@ def _step(rows: FloatArray, dtype: str) -> FloatArray:
     """Return the distance between neighbouring values of the narrowest usual type that holds the stored values."""
     used = significant_bits(rows)
     bits = next(size for size in (8, 11, 24) if used <= size)
-    step: FloatArray = np.ldexp(np.float32(1.0), np.frexp(rows)[1] - bits)
-    # Half precision has no finer steps than its subnormal ones.
-    return np.maximum(step, np.float32(2.0**-24)) if bits == 11 or dtype == "F16" else step
+    return storage_step(rows, bits, half=bits == 11 or dtype == "F16")
 
 
 def _pattern(rows: Sequence[StoredRows]) -> tuple[int, int] | None:

@@ -59,6 +59,9 @@ def relation_of(evidence: PairEvidence, bar: float) -> tuple[Relation, str]:
     Returns:
         The relation and a phrase; for ``inconclusive`` the phrase says what is missing.
     """
+    if evidence.embeddings_only and not evidence.layers:
+        why = f" ({evidence.mismatch})" if evidence.mismatch else ""
+        return "inconclusive", f"the models share token embeddings; their layers could not be compared{why}"
     if evidence.embeddings_only:
         return "inconclusive", "the models share token embeddings, but no layer shows a trace of the base"
     if evidence.log10_e >= bar and evidence.cut_short and not evidence.complete and evidence.descent.slope is None:

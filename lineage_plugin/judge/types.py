@@ -124,9 +124,10 @@ class Inheritance:
         slope: Elasticity of shared row energy on base row energy: near 1 for descent, near 0 for a shared draw.
         low: Lower end of its 95% interval.
         high: Upper end.
-        curve: ``(share of directions, coefficient kept)`` along the base's singular directions, strongest first; empty
-            when it was not computed.
-        contrast: Coefficient of the strongest tenth of the directions over that of the weaker half.
+        curve: ``(share of directions, coefficient kept)`` along the base's singular directions, strongest first; of
+            fingerprints the strongest eighth and all others; empty when it was not computed.
+        contrast: Coefficient of the strongest tenth of the directions over that of the weaker half; of fingerprints
+            that of the strongest eighth over that of all others.
         ancestor: Which model is taken as the ancestor in all of these; ``suspect`` when descent shows that way only.
     """
 

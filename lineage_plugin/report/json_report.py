@@ -256,6 +256,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "file": _text(finding.file),
         "line": _integer(finding.line),
         "help": _text(finding.help),
+        "suggestion": [_text(line) for line in finding.suggestion],
     }
 
 

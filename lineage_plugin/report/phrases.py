@@ -267,16 +267,15 @@ def curve(comparison: Comparison) -> str:
     if first is None or last is None:
         return ""
     owner = comparison.inheritance.ancestor
-    said = f"The strongest directions of the {owner}, the learned ones, are kept at {first:.2f}, the faintest at "
-    said += f"{last:.2f}"
+    said = f"The strongest directions of the {owner}, the learned ones, are kept at {first:.2f}, "
+    said += f"{'the others' if len(points) == 2 else 'the faintest'} at {last:.2f}"
     contrast = comparison.inheritance.contrast
     estimate, low, high = _finite(contrast.estimate), _finite(contrast.low), _finite(contrast.high)
     if estimate is None or low is None or high is None:
         return f"{said} (1 is all)."
-    return (
-        f"{said} (1 is all). Strongest tenth over weaker half: {estimate:.2f} ({low:.2f} to {high:.2f}); descent gives "
-        "about 1 or more."
-    )
+    # Fingerprints hold the strongest directions and what all others have together.
+    which = "Strongest eighth over all others" if len(points) == 2 else "Strongest tenth over weaker half"
+    return f"{said} (1 is all). {which}: {estimate:.2f} ({low:.2f} to {high:.2f}); descent gives about 1 or more."
 
 
 def direction(value: Direction) -> str:
@@ -304,6 +303,8 @@ def _finite(value: float | None) -> float | None:
 def cost(suspect: Cost, base: Cost) -> str:
     """Say what was read of both models of a comparison."""
     total = suspect + base
+    if total.bytes_total == 0:
+        return "Nothing more: both fingerprints were at hand."
     if total.bytes_read == 0:
         parts = [f"Nothing of {size(total.bytes_total)} of weight files"]
     else:

@@ -24,6 +24,7 @@ MOST_PHRASES = 16
 """Phrases that are shown of a list; the JSON report has all."""
 
 _STAGES = {
+    "fingerprint": "fingerprints",
     "identity": "stored order",
     "layers": "moved layers",
     "channels": "channels of the residual stream",
@@ -93,7 +94,7 @@ def searched(comparison: Comparison) -> str:
     evidence = comparison.evidence
     if comparison.relation not in ("unrelated", "inconclusive") or dependent(comparison) or not evidence.stages:
         return ""
-    ran = _merged(evidence.stages)
+    ran = [stage for stage in _merged(evidence.stages) if stage.name in _FINDS]
     said = [f"Copies of these kinds were looked for: {'; '.join(_named(stage, _FINDS) for stage in ran)}."]
     left = [what for name, what in _FINDS.items() if name not in {stage.name for stage in ran}]
     if left:

@@ -99,6 +99,10 @@ class _Page:
             lead = first if number == 0 else " " * indent
             self._lines.append(Text.assemble(lead, line) if line.plain else Text())
 
+    def verbatim(self, line: str, *, indent: int) -> None:
+        """Add a line that is to be copied: it is not wrapped."""
+        self._lines.append(Text(" " * indent + line))
+
     def entry(self, label: str, content: Text | str) -> None:
         """Add a labelled paragraph of a section; an empty one is left out."""
         content = Text(content) if isinstance(content, str) else content
@@ -255,6 +259,8 @@ def _findings(page: _Page, report: Report) -> None:
         page.add(_finding(finding), indent=4)
         if finding.help:
             page.add(Text(f"help: {one_line(finding.help, 600)}"), first="    ", indent=4)
+        for line in finding.suggestion:
+            page.verbatim(one_line(line, 300), indent=8)
     if report.findings:
         page.blank()
         levels = Counter[str](finding.level for finding in report.findings)

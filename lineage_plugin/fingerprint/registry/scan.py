@@ -1,0 +1,68 @@
+"""Which known model is this from? A registry, its index, and the coins of the candidates."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from lineage_plugin.fingerprint.cache import cache_folder
+from lineage_plugin.fingerprint.file import read_fingerprint
+from lineage_plugin.fingerprint.registry.index import Index
+from lineage_plugin.fingerprint.registry.relatives import Relative, relatives_among
+from lineage_plugin.fingerprint.registry.store import Registry
+from lineage_plugin.fingerprint.types import Fingerprint
+from lineage_plugin.options import Options
+
+__all__ = ["KnownModels", "registry_folder"]
+
+MOST_CANDIDATES = 16
+"""Candidates whose coins are tossed."""
+
+
+def registry_folder(given: str | None) -> Path:
+    """Return where the registry is: where the user says, ``LINEAGE_REGISTRY``, or in the user's cache folder."""
+    return Path(given or os.environ.get("LINEAGE_REGISTRY") or cache_folder() / "registry").expanduser()
+
+
+class KnownModels:
+    """A registry, held in memory by its search codes.
+
+    Args:
+        folder: The registry's folder.
+
+    Raises:
+        UsageError: When there is none, or what reads it is not installed.
+        InputError: When it is none that this version can read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._registry = Registry.open(folder)
+        self._catalogue = self._registry.codes()
+        self._index = Index(self._catalogue.codes)
+
+    def __len__(self) -> int:
+        return len(self._catalogue)
+
+    def get(self, id: str) -> Fingerprint | None:
+        """Return the fingerprint of a model of the registry, of the commit added last; None when it is not there."""
+        entry = self._registry.get(id)
+        return None if entry is None else read_fingerprint(entry.fingerprint, id)
+
+    def relatives(self, suspect: Fingerprint, options: Options) -> tuple[Relative, ...]:
+        """Return the models of the registry that are relatives of a model: possible parents first, the nearest first.
+
+        Args:
+            suspect: The model. Entries of its own id are passed over.
+            options: Bar and seed.
+
+        Raises:
+            InputError: When the registry is damaged.
+        """
+        rows = [candidate.row for candidate in self._index.candidates(suspect, MOST_CANDIDATES)]
+        keys = [self._catalogue.key(row) for row in rows]
+        entries = [
+            (key.id, key.commit, read_fingerprint(data, key.id))
+            for key, data in zip(keys, self._registry.fetch(self._catalogue, rows), strict=True)
+            if data is not None and key.id != suspect.source.id
+        ]
+        return relatives_among(suspect, entries, len(self), options)
