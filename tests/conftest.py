@@ -15,7 +15,9 @@ _HOME = tempfile.mkdtemp(prefix="lineage-tests-")
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 for _name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_HUB_CACHE"):
     os.environ.pop(_name, None)
+os.environ.pop("LINEAGE_REGISTRY", None)
 os.environ |= {"HF_HOME": _HOME, "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+os.environ["LINEAGE_CACHE"] = f"{_HOME}/lineage"
 
 from tests.hub import LocalHub  # noqa: E402
 
