@@ -8,9 +8,10 @@ doi:10.1145/227683.227684; Charikar 2002, doi:10.1145/509907.509965), here over 
 :math:`HD` make the directions as good as Gaussian ones for the purpose (Andoni et al. 2015, arXiv:1509.02897).
 
 Why not signs of the coordinates themselves: weights that were pruned or rounded are zero in many places, and a zero has
-no sign, so that flipping a unit would not flip its bits. A combination of all coordinates is zero only where the whole
-vector is. Flipping a vector flips all its bits, exchanging two vectors exchanges their bits, and that is all that fair
-coins ask for. Outlying coordinates do no harm either: the bits see the angle between whole vectors.
+no sign, so that flipping a unit would not flip its bits. A sum over all coordinates is zero now and then where levels
+are coarse; then the sign of the vector's first coordinate that is not zero decides. So flipping a vector flips all its
+bits, and exchanging two vectors exchanges their bits: that is all that fair coins ask for. Outlying coordinates do no
+harm either, for the bits see the angle between whole vectors.
 
 Only additions and subtractions of numbers in float64 are used, in an order that is written down here and in
 ``docs/fingerprint.md``, so the bits of a vector are the same on every machine.
@@ -59,7 +60,7 @@ def sketch(vectors: FloatArray, bits: int, first: int = 0) -> tuple[ByteArray, B
 
     Args:
         vectors: ``[units, dim]``.
-        bits: Bits a vector, a power of two from 8 on, at most the power of two from ``dim`` on.
+        bits: Bits a vector, a power of two from 8 on; shorter vectors are padded up to it.
         first: Number of the first unit; it decides which tile, and so which rotation, each unit belongs to.
 
     Returns:
@@ -71,6 +72,8 @@ def sketch(vectors: FloatArray, bits: int, first: int = 0) -> tuple[ByteArray, B
     packed = np.zeros((units, bits // 8), dtype=np.uint8)
     with np.errstate(invalid="ignore", over="ignore"):
         usable: BoolArray = np.asarray(np.isfinite(vectors).all(axis=1) & vectors.any(axis=1))
+    # A sum may be exactly 0 where levels are coarse. It takes the sign of the first element, which a flip flips, too.
+    leading = np.take_along_axis(vectors, (vectors != 0).argmax(axis=1)[:, None], axis=1)[:, 0] > 0
     step = max(1, _CHUNK // size)
     numbers = first + np.arange(units)
     for start in range(0, units, step):
@@ -84,7 +87,8 @@ def sketch(vectors: FloatArray, bits: int, first: int = 0) -> tuple[ByteArray, B
         while turned.shape[1] > bits:
             half = turned.shape[1] // 2
             turned = turned[:, :half] + turned[:, half:]
-        packed[rows] = np.packbits(_hadamard(turned) > 0.0, axis=1)
+        sums = _hadamard(turned)
+        packed[rows] = np.packbits((sums > 0.0) | ((sums == 0.0) & leading[rows, None]), axis=1)
     packed[~usable] = 0
     return packed, usable
 

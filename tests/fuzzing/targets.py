@@ -1,4 +1,4 @@
-"""What is fuzzed: every checkpoint format with samples, and the small files beside the weights.
+"""What is fuzzed: every checkpoint format with samples, the small files beside the weights, and fingerprints.
 
 A module ``tests/checkpoint/formats/<name>_samples.py`` that defines ``SAMPLES`` is a target by being there.
 """
@@ -10,7 +10,7 @@ import json
 import random
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,16 @@ from lineage_plugin.checkpoint.local import open_local
 from lineage_plugin.checkpoint.names import is_printable_name
 from lineage_plugin.checkpoint.types import Checkpoint, Selection, TensorInfo
 from lineage_plugin.errors import LineageError
+from lineage_plugin.fingerprint.file import (
+    FILE,
+    quantise_axes,
+    quantise_energy,
+    quantise_strength,
+    read_fingerprint,
+    to_bytes,
+)
+from lineage_plugin.fingerprint.make import fingerprint_of
+from lineage_plugin.fingerprint.types import Fingerprint, Shelf, Source, StreamSketch, Strip, TokenizerSketch
 from lineage_plugin.tokens import read_vocabulary
 from tests.fuzzing.accidents import ACCIDENTS
 
@@ -167,6 +177,29 @@ def _use_card(folder: Path, rng: random.Random) -> bool:
     return True
 
 
+def _use_fingerprint(folder: Path, rng: random.Random) -> bool:
+    data = (folder / FILE).read_bytes()
+    _read_fingerprint(data)
+    _read_fingerprint(_described(data, folder / _DESCRIPTION))
+    return True
+
+
+def _read_fingerprint(data: bytes) -> None:
+    found = read_fingerprint(data, FILE)
+    # What may be read may be written, and means the same.
+    written = to_bytes(found)
+    assert to_bytes(read_fingerprint(written, FILE)) == written
+
+
+def _described(data: bytes, description: Path) -> bytes:
+    """Put another description into a fingerprint: so it is damaged value by value."""
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    header["__metadata__"]["fingerprint"] = description.read_text(encoding="utf-8", errors="replace")
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data[start:]
+
+
 def _safetensors(folder: Path, tensors: Mapping[str, tuple[int, ...]], file: str = "model.safetensors") -> None:
     """Write zeros; by hand, for nothing here needs more."""
     header, data, rng = {}, b"", np.random.default_rng(0)
@@ -256,6 +289,63 @@ def _dumped(value: object) -> bytes:
     return json.dumps(value).encode()
 
 
+_DESCRIPTION = "description.json"
+
+
+def _fingerprint(make: Callable[[Path], Fingerprint]) -> Sample:
+    def write(folder: Path) -> None:
+        made = to_bytes(make(folder))
+        for file in list(folder.iterdir()):
+            file.unlink()
+        (folder / FILE).write_bytes(made)
+        header = json.loads(made[8 : 8 + int.from_bytes(made[:8], "little")])
+        (folder / _DESCRIPTION).write_text(header["__metadata__"]["fingerprint"], encoding="utf-8")
+
+    return write
+
+
+def _of_llama(folder: Path) -> Fingerprint:
+    _safetensors(folder, _LLAMA)
+    (folder / "config.json").write_bytes(_dumped(_CONFIG))
+    (folder / "tokenizer.json").write_bytes(_dumped(_TOKENIZER))
+    return fingerprint_of(open_local(folder), name="owner/name")
+
+
+def _of_everything(folder: Path) -> Fingerprint:
+    """A fingerprint in which nothing is left out."""
+    rng = np.random.default_rng(0)
+    energy, step = quantise_energy(rng.normal(size=6), np.arange(6) > 1)
+    strip = Strip(
+        role="up",
+        dim=40,
+        odd=True,
+        bits=rng.integers(0, 256, (3, 16, 2), dtype=np.uint8),
+        energy=np.tile(energy, (3, 1)),
+        step=np.full(3, step, np.float32),
+        axes=quantise_axes(rng.uniform(-1, 1, (3, 16, 2))),
+        strength=quantise_strength(rng.uniform(0, 9, (3, 2))),
+        shared=32,
+        packing="Q4_K",
+    )
+    shelf = Shelf(
+        **{"kind": "channels", "part": 1, "units": 40, "block": 2, "swap": False, "layers": (0, 1, 7)},
+        strips=(strip, replace(strip, role="down", shared=None, packing="")),
+        usable=np.arange(48).reshape(3, 16) % 5 > 0,
+        clone=np.arange(48).reshape(3, 16) % 7 == 0,
+        repeats=np.array([0, 0, 2]),
+        ordered=True,
+        names=("a", "b", "c.weight"),
+    )
+    digest = "4d" * 32
+    return Fingerprint(
+        source=Source("owner/name", "4d" * 20, "GGUF", {"a.gguf": (9, digest), "b.gguf": (8, None)}, 5, "X", "tool 1"),
+        **{"family": "unknown", "exact": False, "layers": 8, "width": 16, "limits": ("Something.",), "part": "model"},
+        shelves=(shelf, replace(shelf, part=2, layers=(1, 2, 3))),
+        stream=StreamSketch(20, 70, 6, True, False, np.arange(20, dtype=np.uint8)[:, None], np.arange(20) > 2, True),
+        tokenizer=TokenizerSketch("tokenizer.json", 7, digest),
+    )
+
+
 _SMALL_FILES: dict[str, Target] = {
     "config": Target(
         "config", {"llama": _llama({"config.json": _dumped(_CONFIG)})}, _use_config, frozenset({"config.json"})
@@ -298,5 +388,8 @@ _SMALL_FILES: dict[str, Target] = {
         },
         _use_tokenizer,
         frozenset({"tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json", "added_tokens.json"}),
+    ),
+    "fingerprint": Target(
+        "fingerprint", {"llama": _fingerprint(_of_llama), "everything": _fingerprint(_of_everything)}, _use_fingerprint
     ),
 }
