@@ -6,8 +6,9 @@
     ('pass', 'derived')
 
 :func:`check` compares a model with the bases that its card declares, :func:`compare` weighs the evidence for one pair,
-:func:`lint` reads the card alone. All three return a :class:`Report`, an immutable value that :func:`render` turns into
-text or JSON. What goes wrong on purpose is a :class:`LineageError`.
+:func:`scan` asks a registry of known models, :func:`lint` reads the card alone. All of them return a :class:`Report`, an
+immutable value that :func:`render` turns into text or JSON. :func:`fingerprint_model` makes the file that stands for a
+model. What goes wrong on purpose is a :class:`LineageError`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from lineage_plugin._version import __version__
 
 if TYPE_CHECKING:
-    from lineage_plugin.api import check, compare, lint, scan
+    from lineage_plugin.api import check, compare, fingerprint_model, lint, scan
     from lineage_plugin.errors import (
         BudgetExceeded,
         HubDenied,
@@ -56,6 +57,7 @@ __all__ = [
     "__version__",
     "check",
     "compare",
+    "fingerprint_model",
     "lint",
     "render",
     "scan",
@@ -63,7 +65,7 @@ __all__ = [
 
 # Names are imported when they are first used: `lineage --help` must not wait for numpy.
 _HOME = {
-    **dict.fromkeys(("check", "compare", "lint", "scan"), "lineage_plugin.api"),
+    **dict.fromkeys(("check", "compare", "fingerprint_model", "lint", "scan"), "lineage_plugin.api"),
     **dict.fromkeys(("Comparison", "Evidence", "Report"), "lineage_plugin.judge.types"),
     "Finding": "lineage_plugin.findings",
     "Options": "lineage_plugin.options",

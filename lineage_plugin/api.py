@@ -21,7 +21,8 @@ from lineage_plugin.checkpoint.beside import source_of
 from lineage_plugin.checkpoint.files import inside
 from lineage_plugin.errors import BudgetExceeded, HubDenied, HubNotFound, InputError, UsageError
 from lineage_plugin.findings import Finding, Level, finding
-from lineage_plugin.fingerprint.known import Held, fingerprint_file, open_base
+from lineage_plugin.fingerprint.file import to_bytes
+from lineage_plugin.fingerprint.known import Held, fingerprint_file, named, open_base
 from lineage_plugin.judge.lineage import lineage_findings, verdict_of
 from lineage_plugin.judge.types import Comparison, Declared, ModelSummary, Report, Settings
 from lineage_plugin.options import Options, Progress
@@ -32,7 +33,7 @@ from lineage_plugin.text import one_line
 if TYPE_CHECKING:
     from lineage_plugin.fingerprint.registry.scan import KnownModels
 
-__all__ = ["check", "compare", "lint", "scan"]
+__all__ = ["check", "compare", "fingerprint_model", "lint", "scan"]
 
 _SHOWN_RELATIONS = {
     "identical": "has the weight files of",
@@ -171,6 +172,29 @@ def _found(report: Report, models: int) -> str:
     ids = {r: [one_line(c.base.id, 100) for c in report.comparisons if c.relation == r] for r in _SHOWN_RELATIONS}
     said = [f"{what} {', '.join(ids[r])}" for r, what in _SHOWN_RELATIONS.items() if ids[r]]
     return f"{name} {'; '.join(said)}, {among}." if said else f"{name} shows no relative {among}."
+
+
+def fingerprint_model(
+    model: str, *, name: str | None = None, options: Options | None = None, progress: Progress | None = None
+) -> bytes:
+    """Make the fingerprint of a model.
+
+    Args:
+        model: Local folder or file, or ``owner/name[@revision]``.
+        name: The id that a local model has, or will have, on the Hub.
+        options: Choices of the run.
+        progress: Called while reading.
+
+    Returns:
+        The bytes of a file that stands for the model wherever one is asked for (``docs/fingerprint.md``).
+
+    Raises:
+        UsageError: When the call is wrong, or the model is an adapter.
+        InputError: When the weights cannot be read.
+        HubError: When the Hub does not deliver.
+    """
+    options = options or Options()
+    return to_bytes(named(open_checkpoint(model, options=options), name, options, progress))
 
 
 def _known_models(registry: str | None) -> KnownModels:

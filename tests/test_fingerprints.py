@@ -258,7 +258,7 @@ def test_the_cache_keeps_to_its_limit(own_cache: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "phrase"),
     [
-        (["--name", "../etc"], "is no model id"),
+        (["--name", "../etc"], "is no model id to name"),
         (["-o", "/nowhere/at/all.bin"], "does not exist"),
     ],
 )

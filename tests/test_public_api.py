@@ -28,8 +28,10 @@ PUBLIC = {
     "__version__",
     "check",
     "compare",
+    "fingerprint_model",
     "lint",
     "render",
+    "scan",
 }
 
 

@@ -6,15 +6,11 @@ import sys
 from pathlib import Path
 
 from lineage_plugin.checkpoint import open_checkpoint
-from lineage_plugin.checkpoint.names import is_model_id
-from lineage_plugin.errors import UsageError
 from lineage_plugin.fingerprint.file import FILE, to_bytes
-from lineage_plugin.fingerprint.known import made
-from lineage_plugin.fingerprint.make import fingerprint_of
+from lineage_plugin.fingerprint.known import named
 from lineage_plugin.options import Options, Progress
 from lineage_plugin.report.output import check_output, write_file
 from lineage_plugin.report.phrases import plural, size
-from lineage_plugin.text import one_line
 
 __all__ = ["write_fingerprint"]
 
@@ -39,17 +35,10 @@ def write_fingerprint(
         InputError: When the weights cannot be read.
         HubError: When the Hub does not deliver.
     """
-    if name is not None and not is_model_id(name):
-        raise UsageError(f"--name {one_line(name, 100)}: is no model id. Write owner/name.")
     if output is not None:
         check_output(output)
     checkpoint = open_checkpoint(model, options=options)
-    if checkpoint.local:
-        found = fingerprint_of(checkpoint, name=name, digests=True, progress=progress)
-    elif name is not None:
-        raise UsageError("--name is for models on this machine; a model of the Hub has its name.")
-    else:
-        found = made(checkpoint, options, progress)
+    found = named(checkpoint, name, options, progress)
     data, cost = to_bytes(found), checkpoint.cost()
     place = Path(output) if output is not None else _beside(model) / FILE
     if output == "-":

@@ -20,14 +20,15 @@ from lineage_plugin.checkpoint.names import is_model_id
 from lineage_plugin.checkpoint.open import locate, open_checkpoint
 from lineage_plugin.checkpoint.source import Source
 from lineage_plugin.checkpoint.types import Checkpoint, Cost
-from lineage_plugin.errors import InputError, UnreadableCheckpoint
+from lineage_plugin.errors import InputError, UnreadableCheckpoint, UsageError
 from lineage_plugin.fingerprint.cache import FingerprintCache
 from lineage_plugin.fingerprint.file import FILE, MAX_FILE, is_fingerprint, read_fingerprint
 from lineage_plugin.fingerprint.make import fingerprint_of
 from lineage_plugin.fingerprint.types import Fingerprint
 from lineage_plugin.options import Options, Progress
+from lineage_plugin.text import one_line
 
-__all__ = ["Held", "fingerprint_file", "made", "open_base"]
+__all__ = ["Held", "fingerprint_file", "made", "named", "open_base"]
 
 _PREFIX = 4096
 
@@ -143,3 +144,26 @@ def made(checkpoint: Checkpoint, options: Options, progress: Progress | None = N
         found = fingerprint_of(checkpoint, progress=progress)
         cache.put(found)
     return found
+
+
+def named(checkpoint: Checkpoint, name: str | None, options: Options, progress: Progress | None = None) -> Fingerprint:
+    """Return the fingerprint of a checkpoint as it is published: with the digests of all weight files.
+
+    Args:
+        checkpoint: The model.
+        name: The id that a local model has, or will have, on the Hub; None: its folder's name.
+        options: Choices of the run.
+        progress: Called while reading.
+
+    Raises:
+        UsageError: When the name is no id, or the model is of the Hub and has its own; or when it is an adapter.
+        InputError: When the weights cannot be read.
+        HubError: When the Hub does not deliver.
+    """
+    if name is not None and not is_model_id(name):
+        raise UsageError(f"{one_line(name, 100)}: is no model id to name a model by. Write owner/name.")
+    if checkpoint.local:
+        return fingerprint_of(checkpoint, name=name, digests=True, progress=progress)
+    if name is not None:
+        raise UsageError(f"{one_line(checkpoint.id, 200)}: a model of the Hub has its name; leave out the other one.")
+    return made(checkpoint, options, progress)
