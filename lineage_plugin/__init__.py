@@ -6,9 +6,9 @@
     ('pass', 'derived')
 
 :func:`check` compares a model with the bases that its card declares, :func:`compare` weighs the evidence for one pair,
-:func:`scan` asks a registry of known models, :func:`lint` reads the card alone. All of them return a :class:`Report`, an
-immutable value that :func:`render` turns into text or JSON. :func:`fingerprint_model` makes the file that stands for a
-model. What goes wrong on purpose is a :class:`LineageError`.
+:func:`scan` asks a registry of known models, :func:`lint` reads the card alone. All of them return a :class:`Report`,
+an immutable value that :func:`render` turns into text or JSON. :func:`fingerprint_model` makes the file that stands for
+a model. What goes wrong on purpose is a :class:`LineageError`.
 """
 
 from __future__ import annotations
