@@ -83,7 +83,7 @@ def prepare(suspect: Checkpoint, base: Checkpoint, *, seed: int = 0) -> Prepared
     if other:
         views = factors_view(suspect, settings), factors_view(base, read_settings(base) or AdapterSettings())
         anatomies = [analyse(view.tensors, view.config) for view in views]
-        factors = Models(*views, *anatomies)
+        factors = Models.of(*views, *anatomies)
         usable = all(anatomy.family == "lora" and anatomy.groups for anatomy in anatomies)
         return Prepared("adapters", settings, parts, factors, products=products(factors) if usable else Products())
     fit = fits(parts, settings, base.tensors, base.config)
@@ -141,7 +141,7 @@ def _saved_models(
     stream = _stream(anatomy.stream, mine)
     if stream is None and not found[0].groups:
         return None
-    return Models(*views, *(replace(one, stream=stream) for one in found))
+    return Models.of(*views, *(replace(one, stream=stream) for one in found))
 
 
 def _stream(stream: Stream | None, saved: Mapping[str, str]) -> Stream | None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from lineage_plugin.checkpoint.ledger import Ledger
 from lineage_plugin.checkpoint.names import shown
-from lineage_plugin.checkpoint.open import parse_model_id
+from lineage_plugin.checkpoint.open import locate
 from lineage_plugin.checkpoint.source import Source
 from lineage_plugin.options import Options
 
@@ -25,15 +24,16 @@ def source_of(ref: str, *, options: Options) -> Source:
         The folder, that of a file which is given by itself, or the repository; ``data`` reads files of it.
 
     Raises:
+        UsageError: When ``ref`` is neither a path nor an id.
         HubError: When the Hub does not deliver.
     """
-    path = Path(os.path.expanduser(ref))  # noqa: PTH111  # as open_checkpoint has it
+    place = locate(ref)
     ledger = Ledger(shown(ref))
-    if os.path.lexists(path):
+    if isinstance(place, str):
         from lineage_plugin.checkpoint.local import LocalSource
 
+        path = Path(place)
         return LocalSource(ref, path if path.is_dir() else path.parent, {}, ledger)
     from lineage_plugin.checkpoint.hub import connect
 
-    model = parse_model_id(ref)
-    return connect(model.repo, model.revision, token=options.token, endpoint=options.endpoint, ledger=ledger)
+    return connect(place.repo, place.revision, token=options.token, endpoint=options.endpoint, ledger=ledger)

@@ -6,12 +6,13 @@ import os
 import re
 from typing import NamedTuple
 
+from lineage_plugin.checkpoint.formats import weight_suffixes
 from lineage_plugin.checkpoint.names import is_model_id, is_plain_path, shown
 from lineage_plugin.checkpoint.types import Checkpoint
 from lineage_plugin.errors import UsageError
 from lineage_plugin.options import Options
 
-__all__ = ["open_checkpoint", "parse_model_id"]
+__all__ = ["ModelId", "locate", "open_checkpoint", "parse_model_id"]
 
 _REVISION = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_./+-]{0,254}\Z")
 _AT_REF = re.compile(r"^refs/(?:pr/\d+|convert/[\w.-]+)", re.ASCII)
@@ -52,28 +53,43 @@ def open_checkpoint(ref: str, *, options: Options) -> Checkpoint:
         InputError: When the weights cannot be read.
         HubError: When the Hub does not deliver.
     """
-    if "\0" in ref or not ref.strip():
-        raise UsageError(f"'{shown(ref)}' names no model. {_ID_HELP}")
-    path = os.path.expanduser(ref)  # noqa: PTH111  # Path would drop the './' that tells a path from an id
-    if os.path.lexists(path):
+    place = locate(ref)
+    if isinstance(place, str):
         from lineage_plugin.checkpoint.local import open_local
         from lineage_plugin.checkpoint.pointers import Remote
 
         remote = None if options.offline else Remote(options.token, options.endpoint)
-        return open_local(path, budget=options.budget, remote=remote)
-    model = parse_model_id(ref)
+        return open_local(place, budget=options.budget, remote=remote)
     if options.offline:
         raise UsageError(f"'{shown(ref)}' is not on this machine, and offline mode allows nothing else")
     from lineage_plugin.checkpoint.hub import open_hub
 
     return open_hub(
-        model.repo,
-        model.revision,
-        path=model.path,
+        place.repo,
+        place.revision,
+        path=place.path,
         token=options.token,
         endpoint=options.endpoint,
         budget=options.budget,
     )
+
+
+def locate(ref: str) -> str | ModelId:
+    """Return where a model is: what exists on this machine is there, anything else must be an id on the Hub.
+
+    Args:
+        ref: As for :func:`open_checkpoint`.
+
+    Returns:
+        The path as given, with the home folder for ``~``; or the parts of the id.
+
+    Raises:
+        UsageError: When ``ref`` is neither.
+    """
+    if "\0" in ref or not ref.strip():
+        raise UsageError(f"'{shown(ref)}' names no model. {_ID_HELP}")
+    path = os.path.expanduser(ref)  # noqa: PTH111  # Path would drop the './' that tells a path from an id
+    return path if os.path.lexists(path) else parse_model_id(ref)
 
 
 def parse_model_id(ref: str) -> ModelId:
@@ -105,7 +121,7 @@ def parse_model_id(ref: str) -> ModelId:
         repo = f"{owner}/{name}"
         if not _is_path(path):
             raise UsageError(f"'{shown(ref)}': there is no such file or folder. For a model on the Hub: {_PATH_HELP}")
-    elif repo.count("/") > 1 or (not at and repo.lower().endswith((*_weight_suffixes(), *_OTHER_FILES))):
+    elif repo.count("/") > 1 or (not at and repo.lower().endswith((*weight_suffixes(), *_OTHER_FILES))):
         raise UsageError(f"'{shown(ref)}': there is no such file or folder")
     if not is_model_id(repo):
         raise UsageError(f"'{shown(ref)}' is neither a file nor a model id. {_ID_HELP}")
@@ -127,13 +143,7 @@ def _is_path(path: str) -> bool:
     if not is_plain_path(path.removesuffix("/")) or "@" in path:
         return False
     lower = path.lower().removesuffix(".index.json")
-    return path.endswith("/") or lower.endswith(_weight_suffixes())
-
-
-def _weight_suffixes() -> tuple[str, ...]:
-    from lineage_plugin.checkpoint.formats import formats
-
-    return tuple(suffix for format in formats() for suffix in format.suffixes)
+    return path.endswith("/") or lower.endswith(weight_suffixes())
 
 
 def _without_query(address: str) -> str:

@@ -20,7 +20,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LowRank", "Spectrum", "low_rank", "rounding_error", "spectrum"]
+__all__ = ["LowRank", "Spectrum", "low_rank", "rounding_error", "spectrum", "storage_step"]
 
 FloatArray = NDArray[np.float32]
 Float64Array = NDArray[np.float64]
@@ -86,6 +86,24 @@ class LowRank:
         return sum(one.kind != "untouched" for one in self.spectra)
 
 
+def storage_step(rows: FloatArray, bits: int, *, half: bool = False) -> FloatArray:
+    """Return the distance between neighbouring values of storage, at each stored value.
+
+    Args:
+        rows: Stored values, any shape.
+        bits: Significant bits of the stored type.
+        half: Whether the type has no finer steps than half precision, whose subnormal values are ``2^-24`` apart.
+
+    Returns:
+        Array of the same shape; 0 at zeros, which are as exact as storage allows, but for half precision.
+    """
+    with np.errstate(invalid="ignore"):
+        # frexp gives zeros the exponent of 0.5, so that they would get the step of that.
+        step = np.where(rows == 0, np.float32(0.0), np.ldexp(np.float32(1.0), np.frexp(rows)[1] - bits))
+    found: FloatArray = np.maximum(step, np.float32(2.0**-24)) if half else step
+    return found
+
+
 def rounding_error(rows: FloatArray, dtype: str) -> FloatArray:
     """Return the standard deviation of the rounding that each stored value went through.
 
@@ -100,11 +118,7 @@ def rounding_error(rows: FloatArray, dtype: str) -> FloatArray:
     """
     if dtype not in _SIGNIFICAND:
         return np.full(rows.shape, np.nan, np.float32)
-    with np.errstate(invalid="ignore"):
-        # A zero is as exact as storage allows.
-        step = np.where(rows == 0, 0.0, np.ldexp(np.float32(1.0), np.frexp(rows)[1] - _SIGNIFICAND[dtype]))
-    if dtype == "F16":
-        step = np.maximum(step, 2.0**-24)
+    step = storage_step(rows, _SIGNIFICAND[dtype], half=dtype == "F16")
     error: FloatArray = np.asarray(step / math.sqrt(12.0), dtype=np.float32)
     return error
 

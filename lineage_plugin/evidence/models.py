@@ -36,6 +36,18 @@ class Models:
     suspect_anatomy: Anatomy
     base_anatomy: Anatomy
 
+    @classmethod
+    def of(cls, suspect: Checkpoint, base: Checkpoint, suspect_anatomy: Anatomy, base_anatomy: Anatomy) -> Models:
+        """Return two models with their anatomies restricted to what rounding leaves exchangeable.
+
+        Args:
+            suspect: The suspect's checkpoint.
+            base: The base's checkpoint.
+            suspect_anatomy: The suspect's anatomy, as analysed.
+            base_anatomy: The base's anatomy, as analysed.
+        """
+        return cls(suspect, base, *exchangeable((suspect.tensors, suspect_anatomy), (base.tensors, base_anatomy)))
+
     @property
     def sides(self) -> tuple[tuple[Checkpoint, Anatomy], tuple[Checkpoint, Anatomy]]:
         """Suspect and base, each with its anatomy."""
@@ -85,7 +97,7 @@ def models_of(suspect: Checkpoint, base: Checkpoint) -> Models:
     """
     denoiser = _denoiser(suspect, base)
     if denoiser is not None:
-        return _restricted(suspect, base, *(_component(model, denoiser) for model in (suspect, base)))
+        return Models.of(suspect, base, *(_component(model, denoiser) for model in (suspect, base)))
     mine, others = (analyse(model.tensors, model.config) for model in (suspect, base))
     best, rank = (mine, others), _agreement(mine, others)
     if structure_mismatch(mine, others) is not None:
@@ -98,15 +110,11 @@ def models_of(suspect: Checkpoint, base: Checkpoint) -> Models:
                     )
                     if _agreement(*pair) > rank:
                         best, rank = pair, _agreement(*pair)
-    return _restricted(suspect, base, *best)
+    return Models.of(suspect, base, *best)
 
 
 def _is_rounded(model: Checkpoint, anatomy: Anatomy) -> bool:
     return any(model.tensors[v.tensor].encoding is not None for group in anatomy.groups for v in group.vectors)
-
-
-def _restricted(suspect: Checkpoint, base: Checkpoint, mine: Anatomy, others: Anatomy) -> Models:
-    return Models(suspect, base, *exchangeable((suspect.tensors, mine), (base.tensors, others)))
 
 
 def _denoiser(suspect: Checkpoint, base: Checkpoint) -> str | None:

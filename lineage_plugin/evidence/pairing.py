@@ -41,6 +41,10 @@ class GroupPair:
     roles: tuple[str, ...]
     partners: IntArray | None = None
 
+    def partners_of(self, units: IntArray) -> IntArray:
+        """Return the suspect's unit for each of some units of the base, -1 for none."""
+        return units if self.partners is None else self.partners[units]
+
 
 def match_groups(suspect: Anatomy, base: Anatomy) -> tuple[tuple[GroupPair, ...], str | None]:
     """Pair the groups of two models in identity order.

@@ -218,8 +218,7 @@ def _fill(
     # where layers must have moved, more units are read.
     draw = first_draw(models.suspect, models.base, stored, seed=options.seed, budget=options.budget)
     units = draw.units(pair.base)
-    if pair.partners is not None:
-        units = units[pair.partners[units] >= 0]
+    units = units[pair.partners_of(units) >= 0]
     if not units.size:
         # A kind that the first rounds pass over, such as query-key channels over the Hub.
         return None
@@ -238,14 +237,13 @@ def _fill(
     # Of deep models on the Hub there are too few pairs to keep some from the search; signs can still be tossed on all.
     few = not models.local and pairs.shape[0] < FEW_PAIRS
     half = pairs.shape[0] // 2
-    partners = units if pair.partners is None else pair.partners[units]
     return _Shelf(
         pair=pair,
         units=units,
         odd=_odd(pair),
         suspect=suspects,
         base=bases,
-        suspect_vectors=_vectors(models.suspect, suspects, partners, pair.roles, _turns(frame)[0]),
+        suspect_vectors=_vectors(models.suspect, suspects, pair.partners_of(units), pair.roles, _turns(frame)[0]),
         base_vectors=_vectors(models.base, bases, units, pair.roles, _turns(frame)[1]),
         search=pairs if few else pairs[:half],
         test=pairs if few else pairs[half:],
@@ -266,7 +264,6 @@ def _shortened(
     """Return the searched units of a large model, layer by layer and of each vector some elements."""
     kept = np.unique(search)
     wanted = units[kept]
-    partners = wanted if pair.partners is None else pair.partners[wanted]
 
     def held(
         checkpoint: Checkpoint, groups: Mapping[int, UnitGroup], numbers: IntArray, turn: _Turn | None
@@ -284,7 +281,7 @@ def _shortened(
         odd=_odd(pair),
         suspect=suspects,
         base=bases,
-        suspect_vectors=held(models.suspect, suspects, partners, turns[0]),
+        suspect_vectors=held(models.suspect, suspects, pair.partners_of(wanted), turns[0]),
         base_vectors=held(models.base, bases, wanted, turns[1]),
         search=np.searchsorted(kept, search).astype(np.int64),
         test=test,
@@ -322,11 +319,11 @@ def _sample(models: Models, frame: Frame | None, shelf: _Shelf, suspect: int, ba
         return None
     pair, chosen = shelf.pair, np.unique(shelf.test)
     units = shelf.units[chosen]
-    partners = None if pair.partners is None else pair.partners[units]
+    partners = pair.partners_of(units)
     mine, theirs = shelf.suspect[suspect], shelf.base[base]
     if shelf.shortened:
-        numbers, turns = units if partners is None else partners, _turns(frame)
-        mine_rows = _vectors(models.suspect, {suspect: mine}, numbers, pair.roles, turns[0])[suspect]
+        turns = _turns(frame)
+        mine_rows = _vectors(models.suspect, {suspect: mine}, partners, pair.roles, turns[0])[suspect]
         their_rows = _vectors(models.base, {base: theirs}, units, pair.roles, turns[1])[base]
     else:
         mine_rows = tuple(part[chosen] for part in shelf.suspect_vectors[suspect])

@@ -91,6 +91,17 @@ def rewrite(folder: Path, change: Callable[[dict[str, torch.Tensor]], Mapping[st
     save_file({k: v.contiguous() for k, v in change(load_file(file)).items()}, file, metadata={"format": "pt"})
 
 
+def eight_bits(file: Path, which: str) -> None:
+    """Store the matrices with a word in their names as bitsandbytes does in eight bits: a scale for each row."""
+    kept: dict[str, torch.Tensor] = {}
+    for name, tensor in load_file(file).items():
+        if which in name and tensor.dim() == 2:
+            kept[f"{name.removesuffix('.weight')}.SCB"] = scale = tensor.abs().amax(1)
+            tensor = torch.round(tensor * (127 / scale[:, None])).to(torch.int8)
+        kept[name] = tensor.contiguous()
+    save_file(kept, file, metadata={"format": "pt"})
+
+
 def reconfigure(folder: Path, **changes: Any) -> None:
     """Change what a saved adapter claims."""
     file = folder / "adapter_config.json"

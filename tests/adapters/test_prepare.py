@@ -29,8 +29,9 @@ from lineage_plugin.judge.lineage import lineage_findings
 from lineage_plugin.judge.relation import is_decided
 from lineage_plugin.judge.types import Comparison
 from lineage_plugin.options import Options
-from tests.adapters.builders import adapt, gpt2, llama, mixtral, opened, reconfigure, rewrite, saved
+from tests.adapters.builders import adapt, eight_bits, gpt2, llama, mixtral, opened, reconfigure, rewrite, saved
 
+ADAPTER_FILE = "adapter_model.safetensors"
 QV = ["q_proj", "v_proj", "up_proj", "down_proj"]
 OPTIONS = Options()
 
@@ -270,6 +271,40 @@ def test_modules_saved_whole_are_tossed_against_the_base(tmp_path: Path, seed: i
         assert found.evidence.heads > 0.95 * found.evidence.coins
     assert found.kind == "adapter"
     assert any("brings whole" in limit for limit in found.limits)
+
+
+@pytest.mark.parametrize("rounded", [(), ("base",), ("adapter",), ("base", "adapter")])
+def test_signs_of_saved_modules_are_not_tossed_where_both_are_quantised(
+    tmp_path: Path, rounded: tuple[str, ...]
+) -> None:
+    model: Any = llama()
+    saved(model, tmp_path / "base")
+    adapt(model, tmp_path / "adapter", **SAVED)
+    files = {"base": tmp_path / "base" / "model.safetensors", "adapter": tmp_path / "adapter" / ADAPTER_FILE}
+    for name in rounded:
+        eight_bits(files[name], ".mlp.")
+    prepared, found = compare(tmp_path / "adapter", tmp_path / "base")
+    assert prepared.mode == "saved"
+    both = len(rounded) == 2
+    assert {group.name for group in found.evidence.groups} == {"mlp swap", *(() if both else ("mlp sign",))}
+    assert any(limit.startswith("Both models are quantised") for limit in found.limits) is both
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_signs_of_components_are_not_tossed_where_both_are_quantised(
+    tmp_path: Path, family: dict[str, Path], both: bool
+) -> None:
+    folders = []
+    for name in ("child", "first"):
+        folders.append(tmp_path / name)
+        folders[-1].mkdir()
+        for file in ("adapter_config.json", ADAPTER_FILE):
+            (folders[-1] / file).write_bytes((family[name] / file).read_bytes())
+        if both or name == "child":
+            eight_bits(folders[-1] / ADAPTER_FILE, "lora_")
+    _, found = compare(*folders)
+    assert {group.name for group in found.evidence.groups} == {"lora swap", *(() if both else ("lora sign",))}
+    assert any(limit.startswith("Both models are quantised") for limit in found.limits) is both
 
 
 @pytest.mark.parametrize(("seed", "resized"), [(0, False), (0, True), (7, False)])

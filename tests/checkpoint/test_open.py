@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from lineage_plugin.checkpoint import Selection, open_checkpoint
+from lineage_plugin.checkpoint.beside import source_of
 from lineage_plugin.checkpoint.open import parse_model_id
 from lineage_plugin.checkpoint.stored import StoredCheckpoint
 from lineage_plugin.errors import HubNotFound, LineageError, UnreadableCheckpoint, UsageError
@@ -116,6 +117,8 @@ def test_ids(ref: str, parsed: tuple[str, str | None, str]) -> None:
 def test_what_is_no_model_is_one_clear_line(ref: str, phrase: str) -> None:
     with pytest.raises(UsageError, match=phrase) as caught:
         open_checkpoint(ref, options=OFFLINE)
+    with pytest.raises(UsageError, match=phrase):
+        source_of(ref, options=OFFLINE)
     message = str(caught.value)
     assert message.isprintable()
     assert len(message) < 500
@@ -127,10 +130,13 @@ def test_what_exists_is_opened_here_even_if_it_looks_like_an_id(
 ) -> None:
     write_single(tmp_path / "owner" / "name", {"w": torch.ones(2)})
     write_single(tmp_path / "owner" / "name@v1", {"v": torch.ones(2)})
+    config = tmp_path / "owner" / "name" / "config.json"
+    config.write_text("{}")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     for ref in ("owner/name", "./owner/name", str(tmp_path / "owner/name"), "~/owner/name"):
         assert isinstance(open_checkpoint(ref, options=OFFLINE), StoredCheckpoint)
+        assert source_of(ref, options=OFFLINE).data("config.json") == config.read_bytes()
     assert list(open_checkpoint("owner/name@v1", options=OFFLINE).tensors) == ["v"]
 
 

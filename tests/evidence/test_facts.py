@@ -66,6 +66,21 @@ def test_a_copy_in_another_type_is_no_kind_of_derivation(stored: type, tmp_path:
             assert (kind_of(known)[0] is None) is rounded
 
 
+@pytest.mark.parametrize(("stored", "below"), [(ml_dtypes.bfloat16, 2.0**-10), (np.float16, 2.0**-13)])
+def test_small_weights_set_to_zero_were_not_rounded(stored: type, below: float, tmp_path: Path) -> None:
+    """Storage has finer steps near zero than those around one half: of half precision 2^-24, else none worth a word."""
+    base = read_model(EXAMPLES / "base").tensors
+    kept = {"base": base, "pruned": {n: np.where(np.abs(a) < below, 0, a) for n, a in base.items()}}
+    for name, tensors in kept.items():
+        (tmp_path / name).mkdir()
+        save_file({n: a.astype(stored) for n, a in tensors.items()}, tmp_path / name / "model.safetensors")
+        (tmp_path / name / "config.json").write_text((EXAMPLES / "base" / "config.json").read_text())
+    for pair in (("base", "pruned"), ("pruned", "base")):
+        known = gather(models_at(*(tmp_path / one for one in pair)), Options(), partial(is_decided, bar=9.0)).facts
+        assert known is not None and not known.rounded
+        assert known.zeros != known.base_zeros
+
+
 def test_of_a_fine_tune(honest: Model, tmp_path: Path) -> None:
     known = facts(honest, tmp_path)
     assert (known.layers, known.base_layers, known.repeated, known.dropped) == (4, 4, 0, 0)

@@ -75,7 +75,7 @@ def test_units_dealt_out_to_experts_meet_themselves(base: Model) -> None:
             assert pair.partners is not None and pair.partners.shape == (256,)
             held = np.flatnonzero(pair.partners >= 0)
             seen[held] += 1
-            mine = read_units(models.suspect, [(pair.suspect, pair.partners[held], ("gate", "up"))])[0]
+            mine = read_units(models.suspect, [(pair.suspect, pair.partners_of(held), ("gate", "up"))])[0]
             theirs = read_units(models.base, [(pair.base, held, ("gate", "up"))])[0]
             assert all(np.array_equal(a, b) for a, b in zip(mine, theirs))
         assert (seen == 1).all()
@@ -108,6 +108,7 @@ def test_pair_groups() -> None:
     assert pair_groups(one, wide) is None
     across = pair_groups(one, wide, same_width=False)
     assert across is not None and across.roles == ("gate", "up", "down") and across.partners is None
+    assert across.partners_of(np.array([5, 2])).tolist() == [5, 2]
     plain = group(8, [("fc1", 6, False), ("fc2", 6, False)])
     assert pair_groups(plain, one) is None
     assert pair_groups(group(8, [("v", 6, True)], name="value"), one) is None

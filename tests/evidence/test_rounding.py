@@ -52,7 +52,14 @@ def groups(anatomy: Anatomy, name: str = "mlp") -> Any:
     return next(group for group in anatomy.groups if group.name == name)
 
 
+def said(found: Anatomy, plain: Anatomy) -> list[str]:
+    """The beginnings of the limits that the restriction added."""
+    assert found.limits[: len(plain.limits)] == plain.limits
+    return [limit.partition(",")[0] for limit in found.limits[len(plain.limits) :]]
+
+
 ROWS = Encoding("a", 4, shared=(1, 32))
+UNITS_SAID, CHANNELS_SAID = "Both models are quantised", "Token embeddings are quantised in both models"
 
 
 def test_one_quantised_model_leaves_everything_as_it_was() -> None:
@@ -72,7 +79,7 @@ def test_units_that_share_scales_stay_exchangeable() -> None:
     assert np.array_equal(groups(one).block, np.arange(UNITS) // 16)
     assert np.array_equal(groups(one).block, groups(other).block)
     assert not any(v.odd for g in one.groups for v in g.vectors)
-    assert one.limits[-1].startswith("Both models are quantised")
+    assert said(one, plain) == said(other, plain) == [UNITS_SAID]
     # Key-value heads stay apart, too.
     heads = groups(plain, "value").block
     finer = groups(one, "value").block
@@ -107,9 +114,15 @@ def test_layers_are_restricted_alike() -> None:
 
 def test_channels_are_left_alone_where_tokens_are_quantised() -> None:
     for mine, others, swap in ((ROWS, ROWS, False), (ROWS, None, True)):
-        one, other, _ = restricted({"embed": mine}, {} if others is None else {"embed": others})
+        one, other, plain = restricted({"embed": mine}, {} if others is None else {"embed": others})
         for found in (one, other):
             assert found.stream is not None and found.stream.swap is swap
+            # Units of the layers are not restricted, and no one may say so.
+            assert [g.block.tolist() for g in found.groups] == [g.block.tolist() for g in plain.groups]
+            assert [v.odd for g in found.groups for v in g.vectors] == [v.odd for g in plain.groups for v in g.vectors]
+            assert said(found, plain) == [CHANNELS_SAID] * (not swap)
+    both, _, plain = restricted({"embed": ROWS, "proj": ROWS}, {"embed": ROWS, "proj": ROWS})
+    assert said(both, plain) == [UNITS_SAID, CHANNELS_SAID]
 
 
 def absmax(matrix: NDArray[np.float32], size: int, levels: int = 7) -> NDArray[np.float32]:

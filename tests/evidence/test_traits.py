@@ -12,7 +12,7 @@ import pytest
 from safetensors import safe_open
 
 from lineage_plugin.evidence.grid import CHANCE, grid, significant_bits
-from lineage_plugin.evidence.lowrank import low_rank, rounding_error, spectrum
+from lineage_plugin.evidence.lowrank import low_rank, rounding_error, spectrum, storage_step
 from lineage_plugin.evidence.traits import Facts, dead_units, kind_of, semi_structured, sparsity
 
 TYPES = {"BF16": ml_dtypes.bfloat16, "F16": np.float16, "F32": np.float32}
@@ -249,6 +249,18 @@ def test_the_rounding_error_is_that_of_rounding():
             expected = float(np.sqrt(np.mean(rounding_error(kept, dtype).astype(float) ** 2)))
             assert expected == pytest.approx(float(np.sqrt(np.mean((kept - values) ** 2))), rel=0.02)
     assert np.isnan(rounding_error(exact, "I8")).all()
+
+
+def test_steps_are_the_distances_to_the_next_value():
+    values = stored(gauss(9, 40, 40) * 10.0 ** np.random.default_rng(0).integers(-6, 3, (40, 40)), "F16")
+    values[::7, 3] = 0.0
+    steps = storage_step(values, 11, half=True)
+    half = np.abs(values).astype(np.float16)
+    assert np.array_equal(steps, np.nextafter(half, np.float16(np.inf)).astype(np.float32) - np.abs(values))
+    wide = np.abs(values)
+    assert np.array_equal(
+        storage_step(values, 24), np.where(wide == 0, 0, np.nextafter(wide, np.float32(np.inf)) - wide)
+    )
 
 
 def test_full_updates_of_any_size_are_not_low():

@@ -18,7 +18,7 @@ from lineage_plugin.checkpoint.source import Source
 from lineage_plugin.checkpoint.stored import Opened
 from lineage_plugin.errors import UnreadableCheckpoint
 
-__all__ = ["Format", "Row", "choose", "formats", "is_weight_file"]
+__all__ = ["Format", "Row", "choose", "formats", "is_weight_file", "weight_suffixes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +72,16 @@ def formats() -> tuple[Format, ...]:
     return tuple(sorted(found, key=lambda format: (format.rank, format.name)))
 
 
+@cache
+def weight_suffixes() -> tuple[str, ...]:
+    """Return how weight files of all formats end, lower case."""
+    return tuple(suffix for format in formats() for suffix in format.suffixes)
+
+
 def is_weight_file(name: str) -> bool:
     """Return whether a file looks like weights of some known format, by its name; training state does not."""
     bare = name.lower().rpartition("/")[2]
-    return bare.endswith(tuple(s for format in formats() for s in format.suffixes)) and not NOT_WEIGHTS.match(bare)
+    return bare.endswith(weight_suffixes()) and not NOT_WEIGHTS.match(bare)
 
 
 def choose(names: Collection[str], *, where: str, only: str | None = None) -> tuple[Format, Layout]:

@@ -24,9 +24,8 @@ from tests.hub import LocalHub
 
 from .awq_samples import SAMPLES, make
 from .gptq_samples import DATA, LAYER, copy, save
-from .test_gptq import check, spent
+from .packed_reading import WEIGHT, WIDE, check, spent, window_of_a_wide_layer
 
-WEIGHT = f"{LAYER}.weight"
 GEMM = {"quant_method": "awq", "bits": 4, "group_size": 32, "version": "gemm", "zero_point": True}
 _PLACES = (0, 4, 1, 5, 2, 6, 3, 7)
 
@@ -126,14 +125,12 @@ def test_over_the_hub(hub: LocalHub) -> None:
     checkpoint = open_hub("owner/name", endpoint=hub.endpoint)
     for module, weight in slow("awq-gemm").items():
         check(checkpoint, f"{module}.weight", weight)
-    made = make(4, 512, 4096, 128)
-    save(hub.root / "owner" / "wide", made.tensors, {**GEMM, "group_size": 128})
-    wide = open_hub("owner/wide", endpoint=hub.endpoint)
-    before, columns = wide.cost(), np.arange(256, 272)
-    np.testing.assert_array_equal(wide.read([Selection(WEIGHT, None, columns)])[0], made.weight[:, columns])
-    cost = wide.cost().since(before)
-    assert cost.tensor_bytes == 16 * 512 * 4 + 4096 * 2 + 512 * 4
-    assert cost.requests <= 3
+
+
+def test_few_inputs_of_a_wide_layer_over_the_hub(hub: LocalHub) -> None:
+    # A row of words for each input, a row of scales, a row of zero points.
+    settings = {**GEMM, "group_size": 128}
+    assert window_of_a_wide_layer(hub, make(*WIDE), settings) == 16 * 512 * 4 + 4096 * 2 + 512 * 4
 
 
 @pytest.mark.parametrize(

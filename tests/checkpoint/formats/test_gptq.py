@@ -22,13 +22,12 @@ from safetensors.numpy import load_file, save_file
 from lineage_plugin.checkpoint import Selection
 from lineage_plugin.checkpoint.hub import open_hub
 from lineage_plugin.checkpoint.local import open_local
-from lineage_plugin.checkpoint.stored import StoredCheckpoint
 from lineage_plugin.errors import InputError, UnreadableCheckpoint, UnsupportedEncoding
 from tests.hub import LocalHub
 
 from .gptq_samples import DATA, LAYER, REAL, SAMPLES, copy, make, pack, save
+from .packed_reading import WEIGHT, WIDE, check, spent, window_of_a_wide_layer
 
-WEIGHT = f"{LAYER}.weight"
 V1 = {"quant_method": "gptq", "bits": 4, "group_size": 32, "desc_act": True}
 V2 = {**V1, "checkpoint_format": "gptq_v2"}
 
@@ -74,24 +73,6 @@ def slow(folder: Path) -> dict[str, NDArray[np.float32]]:
                 weight[k, output] = np.float32(scales[groups[k], output]) * (levels[k] - zero)
         found[module] = weight
     return found
-
-
-def check(checkpoint: StoredCheckpoint, name: str, weight: NDArray[np.float32], seed: int = 0) -> None:
-    """Read all of a weight, and parts of every kind."""
-    assert checkpoint.tensors[name].shape == weight.shape
-    np.testing.assert_array_equal(checkpoint.read([Selection(name)])[0], weight)
-    rng = np.random.default_rng(seed)
-    for _ in range(4):
-        rows, columns = (np.sort(rng.permutation(n)[: rng.integers(1, n)]) for n in weight.shape)
-        few = np.arange(*np.sort(rng.choice(weight.shape[1] + 1, 2, replace=False)))
-        wanted = [(rows, None), (None, columns), (None, few), (rows, columns), (rows[:1], few)]
-        for found, (a, b) in zip(checkpoint.read([Selection(name, *w) for w in wanted]), wanted, strict=True):
-            part = weight if a is None else weight[a]
-            np.testing.assert_array_equal(found, part if b is None else part[:, b])
-    wide = 2 * weight.shape[1]
-    again = checkpoint.read([Selection(name, np.array([1]), np.array([0, 3, wide - 1]), wide)])[0]
-    np.testing.assert_array_equal(again, weight.reshape(-1, wide)[[1]][:, [0, 3, -1]])
-    assert checkpoint.read([Selection(name, np.array([], np.int64))])[0].shape == (0, weight.shape[1])
 
 
 # Round trips ----------------------------------------------------------------------------------------------------------
@@ -198,13 +179,6 @@ def test_negative_groups_count_from_the_end(tmp_path: Path) -> None:
 # What is read ---------------------------------------------------------------------------------------------------------
 
 
-def spent(checkpoint: StoredCheckpoint, rows: list[int] | None, columns: list[int] | None) -> int:
-    before = checkpoint.cost()
-    picks = (None if indices is None else np.array(indices) for indices in (rows, columns))
-    checkpoint.read([Selection(WEIGHT, *picks)])
-    return checkpoint.cost().since(before).tensor_bytes
-
-
 def test_only_words_and_groups_that_count_are_read(tmp_path: Path) -> None:
     checkpoint = open_local(save(tmp_path, make().tensors, {**V1, "desc_act": False}))
     # A word of levels, a scale and a word of zero points for each of two groups.
@@ -231,20 +205,15 @@ def test_settings_that_lie_about_the_order(tmp_path: Path) -> None:
 
 def test_over_the_hub(hub: LocalHub) -> None:
     copy("gptq-act-order", hub.root / "owner" / "name")
-    made = make(4, 512, 4096, 128)
-    save(hub.root / "owner" / "wide", made.tensors, {**V1, "group_size": 128, "desc_act": False})
-    found = slow(DATA / "gptq-act-order")
     checkpoint = open_hub("owner/name", endpoint=hub.endpoint)
-    for module, weight in found.items():
+    for module, weight in slow(DATA / "gptq-act-order").items():
         check(checkpoint, f"{module}.weight", np.ascontiguousarray(weight.T))
-    wide = open_hub("owner/wide", endpoint=hub.endpoint)
-    before = wide.cost()
-    columns = np.arange(256, 272)
-    np.testing.assert_array_equal(wide.read([Selection(WEIGHT, None, columns)])[0], made.weight[:, columns])
-    cost = wide.cost().since(before)
+
+
+def test_few_inputs_of_a_wide_layer_over_the_hub(hub: LocalHub) -> None:
     # Two rows of words, a row of scales, a row of zero points, each in one piece.
-    assert cost.tensor_bytes == 2 * 4096 * 4 + 4096 * 2 + 512 * 4
-    assert cost.requests <= 3
+    settings = {**V1, "group_size": 128, "desc_act": False}
+    assert window_of_a_wide_layer(hub, make(*WIDE), settings) == 2 * 4096 * 4 + 4096 * 2 + 512 * 4
 
 
 # Bad files ------------------------------------------------------------------------------------------------------------
