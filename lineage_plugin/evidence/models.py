@@ -11,7 +11,7 @@ from lineage_plugin.anatomy.compare import structure_mismatch
 from lineage_plugin.checkpoint.types import Checkpoint
 from lineage_plugin.evidence.rounding import exchangeable
 
-__all__ = ["Models", "models_of"]
+__all__ = ["Models", "main_part", "models_of"]
 
 _DENOISERS = ("transformer", "unet", "prior", "decoder")
 """Components of diffusers pipelines that turn noise into a picture, the main one first."""
@@ -95,9 +95,10 @@ def models_of(suspect: Checkpoint, base: Checkpoint) -> Models:
     Raises:
         InputError: When the headers declare more units than any real model has.
     """
-    denoiser = _denoiser(suspect, base)
-    if denoiser is not None:
-        return Models.of(suspect, base, *(_component(model, denoiser) for model in (suspect, base)))
+    denoisers = [_denoisers(model) for model in (suspect, base)]
+    for name in denoisers[0]:
+        if name in denoisers[1]:
+            return Models.of(suspect, base, *(_component(model, name) for model in (suspect, base)))
     mine, others = (analyse(model.tensors, model.config) for model in (suspect, base))
     best, rank = (mine, others), _agreement(mine, others)
     if structure_mismatch(mine, others) is not None:
@@ -113,23 +114,45 @@ def models_of(suspect: Checkpoint, base: Checkpoint) -> Models:
     return Models.of(suspect, base, *best)
 
 
+def main_part(model: Checkpoint) -> Anatomy:
+    """Return the anatomy of the part that makes a model what it is, when there is no other to set it against.
+
+    That is the denoiser of a diffusion pipeline, and of a composite whose layout as a whole is not known the largest
+    part whose layout is.
+
+    Args:
+        model: The model.
+
+    Returns:
+        Its anatomy.
+
+    Raises:
+        InputError: When the headers declare more units than any real model has.
+    """
+    for name in _denoisers(model):
+        return _component(model, name)
+    whole = analyse(model.tensors, model.config)
+    if whole.family != "unknown":
+        return whole
+    parts = [
+        analyse(model.tensors, model.config, family=family, part=prefix)
+        for family, prefix in parts_of(model.tensors)[:MOST_PARTS]
+    ]
+    return max((part for part in parts if part.groups), key=lambda part: part.layers * part.width, default=whole)
+
+
 def _is_rounded(model: Checkpoint, anatomy: Anatomy) -> bool:
     return any(model.tensors[v.tensor].encoding is not None for group in anatomy.groups for v in group.vectors)
 
 
-def _denoiser(suspect: Checkpoint, base: Checkpoint) -> str | None:
-    """Return the component of two diffusion pipelines that makes them what they are.
+def _denoisers(model: Checkpoint) -> tuple[str, ...]:
+    """Return the components that turn noise into a picture; none for what is no diffusion pipeline.
 
     Most pipelines share a text encoder and an image decoder that neither has trained; descent is that of the denoiser.
     """
-    for name in _DENOISERS:
-        prefix = f"{name}."
-        if all(
-            model.config.get("_class_name") is not None and any(t.startswith(prefix) for t in model.tensors)
-            for model in (suspect, base)
-        ):
-            return name
-    return None
+    if model.config.get("_class_name") is None:
+        return ()
+    return tuple(name for name in _DENOISERS if any(tensor.startswith(f"{name}.") for tensor in model.tensors))
 
 
 def _component(model: Checkpoint, name: str) -> Anatomy:

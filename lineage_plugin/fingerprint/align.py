@@ -131,7 +131,24 @@ def same_layers(pairs: Sequence[ShelfPair]) -> tuple[ShelfPair, ...]:
         _, mine, theirs = np.intersect1d(pair.suspect.layers, pair.base.layers, return_indices=True)
         if mine.size:
             found.append(replace(pair, mine=mine.astype(np.int64), theirs=theirs.astype(np.int64)))
-    return tuple(found)
+    return tuple(_once(found))
+
+
+def _once(pairs: Sequence[ShelfPair]) -> Iterator[ShelfPair]:
+    """Leave out layers whose units have their coins in an earlier pair of shelves.
+
+    One shelf can be set against two, where layers of one form differ in their roles.
+    """
+    taken: set[tuple[Shelf, int]] = set()
+    for pair in pairs:
+        owners: list[tuple[tuple[Shelf, int], ...]] = [((pair.base, int(of)),) for of in pair.base.repeats[pair.theirs]]
+        if pair.rounded:
+            mine = pair.suspect.repeats[pair.mine]
+            owners = [(*held, (pair.suspect, int(at))) for held, at in zip(owners, mine, strict=True)]
+        fresh = np.array([taken.isdisjoint(held) for held in owners])
+        taken.update(*owners)
+        if fresh.any():
+            yield replace(pair, mine=pair.mine[fresh], theirs=pair.theirs[fresh])
 
 
 def find_layers(pairs: Sequence[ShelfPair]) -> tuple[tuple[ShelfPair, ...], LayerMap, tuple[int, ...], tuple[int, ...]]:
@@ -157,7 +174,7 @@ def find_layers(pairs: Sequence[ShelfPair]) -> tuple[tuple[ShelfPair, ...], Laye
         count[np.ix_(rows, columns)] += 1
     layers = align_layers(total / np.sqrt(np.maximum(count, 1)), least=LEAST_SCORE)
     matched = [(mine[at], theirs[of]) for at, of in layers.pairs]
-    return tuple(_with_layers(searched, matched)), layers, mine, theirs
+    return tuple(_once(list(_with_layers(searched, matched)))), layers, mine, theirs
 
 
 def _with_layers(pairs: Sequence[ShelfPair], matched: Sequence[tuple[int, int]]) -> Iterator[ShelfPair]:

@@ -223,15 +223,15 @@ def _toss_moved(pairs: Sequence[ShelfPair]) -> tuple[_Found, LayerMap]:
 def _channels(suspect: Fingerprint, base: Fingerprint) -> _Found | None:
     """Toss the coins of the channels of the residual stream; None where there are none."""
     mine, theirs = suspect.stream, base.stream
-    if mine is None or theirs is None or not (mine.swap and theirs.swap) or mine.width != theirs.width:
+    if mine is None or theirs is None or mine.width != theirs.width or mine.first != theirs.first:
         return None
-    if mine.first != theirs.first or (mine.quantised and theirs.quantised):
+    swap, flip = mine.swap and theirs.swap, mine.flip and theirs.flip
+    if not (swap or flip) or (mine.quantised and theirs.quantised):
         return None
     count, size = (min(mine.bits.shape[axis], theirs.bits.shape[axis]) for axis in (0, 1))
     found = agreement(mine.bits[None, :count, :size], theirs.bits[None, :count, :size])
     usable, alone = (mine.usable[:count] & theirs.usable[:count])[None], np.zeros(1, dtype=np.int64)
-    flip = mine.flip and theirs.flip
-    tossed = [("swap", toss_swaps(np.abs(found) if flip else found, usable, count, alone))]
+    tossed = [("swap", toss_swaps(np.abs(found) if flip else found, usable, count, alone))] if swap else []
     if flip:
         same = np.diagonal(found, axis1=-2, axis2=-1).reshape(1, -1)[:, :count]
         tossed.append(("sign", toss_signs(same, usable, alone)))

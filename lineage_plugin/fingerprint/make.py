@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineage_plugin._version import __version__
-from lineage_plugin.anatomy import Anatomy, analyse
-from lineage_plugin.anatomy.analyse import parts_of
+from lineage_plugin.anatomy import Anatomy
 from lineage_plugin.anatomy.types import UnitGroup
 from lineage_plugin.checkpoint.names import is_model_id
 from lineage_plugin.checkpoint.remembered import Remembered
 from lineage_plugin.checkpoint.types import Checkpoint, Selection
 from lineage_plugin.errors import UsageError
+from lineage_plugin.evidence.channels import balanced_rows
+from lineage_plugin.evidence.models import main_part
 from lineage_plugin.evidence.order import is_sorted, order_score
 from lineage_plugin.evidence.repeats import repeat_classes, repeated_units, search_elements, search_units
 from lineage_plugin.evidence.rounding import common_block
@@ -66,15 +67,16 @@ def fingerprint_of(
         InputError: When the weights cannot be read.
         HubError: When the Hub does not deliver.
     """
-    anatomy = _anatomy(checkpoint)
+    anatomy = main_part(checkpoint)
     if anatomy.family == "lora":
         raise UsageError(f"{checkpoint.id}: an adapter has no fingerprint of its own. Give its base, or merge it.")
     plans = plan_shelves(anatomy, checkpoint.tensors)
     total, done = sum(len(plan.groups) for plan in plans), 0
     reader = checkpoint if checkpoint.local else Remembered(checkpoint)
     shelves = []
+    searched: dict[_Form, list[_Searched]] = {}
     for plan in plans:
-        shelves.append(_shelf(reader, plan, anatomy))
+        shelves.append(_shelf(reader, plan, anatomy, searched))
         done += len(plan.groups)
         if progress is not None:
             progress("reading layers", done, total)
@@ -102,18 +104,6 @@ def fingerprint_of(
     )
 
 
-def _anatomy(checkpoint: Checkpoint) -> Anatomy:
-    """Return the anatomy of the model, of a pipeline's denoiser, or of a composite's largest part."""
-    whole = analyse(checkpoint.tensors, checkpoint.config)
-    if whole.family != "unknown":
-        return whole
-    parts = [
-        analyse(checkpoint.tensors, checkpoint.config, family=family, part=prefix)
-        for family, prefix in parts_of(checkpoint.tensors)
-    ]
-    return max((part for part in parts if part.groups), key=lambda part: part.layers * part.width, default=whole)
-
-
 def _name(checkpoint: Checkpoint, name: str | None) -> str:
     if name is not None:
         return name
@@ -124,8 +114,22 @@ def _name(checkpoint: Checkpoint, name: str | None) -> str:
     return last or "model"
 
 
-def _shelf(checkpoint: Checkpoint, plan: ShelfPlan, anatomy: Anatomy) -> Shelf:
-    """Read the units of all layers of a shelf, some layers at a time, and keep what the fingerprint holds."""
+_Form = tuple[str, tuple[tuple[str, int, int], ...]]
+"""Kind, and of each role name, elements of a vector and searched units: what must agree for units to be copies."""
+_Searched = Sequence[FloatArray]
+"""What repeats are found by: of each role the searched units, shortened."""
+
+
+def _shelf(checkpoint: Checkpoint, plan: ShelfPlan, anatomy: Anatomy, searched: dict[_Form, list[_Searched]]) -> Shelf:
+    """Read the units of all layers of a shelf, some layers at a time, and keep what the fingerprint holds.
+
+    Args:
+        checkpoint: The model.
+        plan: What to read.
+        anatomy: The model's anatomy.
+        searched: Units of the shelves before, to which those of this one are added. Experts made of one MLP are copies
+            in shelves of their own: the later ones are clones, since coins are merged inside a shelf only.
+    """
     units = np.arange(plan.units, dtype=np.int64)
     layers: list[_Layer] = []
     for start in range(0, len(plan.groups), LAYERS_AT_ONCE):
@@ -135,7 +139,12 @@ def _shelf(checkpoint: Checkpoint, plan: ShelfPlan, anatomy: Anatomy) -> Shelf:
     first = plan.groups[0]
     odd = tuple(first.by_role[role].odd for role in plan.roles)
     pairs = search_units(_pairs(plan), plan.units)[1]
-    label = repeat_classes([[row.searched for row in layer.roles] for layer in layers], odd, pairs, first.flip)
+    shape = tuple((role, row.dim, row.searched.shape[0]) for role, row in zip(plan.roles, layers[0].roles, strict=True))
+    groups = searched.setdefault((first.name, shape), [])
+    known = len(groups)
+    groups += [[row.searched for row in layer.roles] for layer in layers]
+    label = repeat_classes(groups, odd, pairs, first.flip)[known:] - known
+    copied = label < 0
     return Shelf(
         kind=first.name,
         part=first.part,
@@ -147,8 +156,8 @@ def _shelf(checkpoint: Checkpoint, plan: ShelfPlan, anatomy: Anatomy) -> Shelf:
             _strip(checkpoint, plan, role, [layer.roles[at] for layer in layers]) for at, role in enumerate(plan.roles)
         ),
         usable=np.stack([layer.usable for layer in layers]),
-        clone=np.stack([layer.clone for layer in layers]),
-        repeats=label,
+        clone=np.stack([layer.clone for layer in layers]) | copied[:, None],
+        repeats=np.where(copied, np.arange(len(layers)), label),
         ordered=first.swap and is_sorted([layer.order for layer in layers]),
         names=() if anatomy.exact else tuple(group.vectors[0].tensor for group in plan.groups),
     )
@@ -249,6 +258,8 @@ def _stream(checkpoint: Checkpoint, anatomy: Anatomy) -> StreamSketch | None:
         return None
     first = min(FIRST_TOKEN, info.shape[0] - TOKEN_ROWS)
     (rows,) = checkpoint.read([Selection(stream.embedding, first + np.arange(TOKEN_ROWS, dtype=np.int64))])
+    # Principal components in order of their size, as some pruning tools store them, are alike in independent models.
+    in_order = is_sorted([order_score([rows.T], np.zeros(rows.shape[1], dtype=np.int64))])
     columns = rows[:, :CHANNELS].T.astype(np.float64)
     # What all tokens have in common is taken out; halves are added so that the sum is the same on every machine.
     total = columns
@@ -257,12 +268,15 @@ def _stream(checkpoint: Checkpoint, anatomy: Anatomy) -> StreamSketch | None:
         total = total[:, :half] + total[:, half:]
     with np.errstate(invalid="ignore", over="ignore"):
         bits, usable = sketch((columns - total / TOKEN_ROWS).astype(np.float32), CHANNEL_BITS)
+    # A widened model holds channels several times; they are told by what is left when shared directions are damped.
+    known = np.where(np.isfinite(rows).all(axis=0), rows, np.float32(0.0))
+    usable &= ~repeated_units([balanced_rows(known).T[:CHANNELS].astype(np.float32)])
     return StreamSketch(
         width=stream.width,
         rows=info.shape[0],
         first=first,
         flip=stream.flip,
-        swap=stream.swap,
+        swap=stream.swap and not in_order,
         bits=bits,
         usable=usable,
         quantised=info.encoding is not None,

@@ -108,9 +108,9 @@ class StreamSketch:
         rows: Rows of the embedding.
         first: First of the 64 rows that were read.
         flip: Whether a channel's sign is arbitrary.
-        swap: Whether channels are exchangeable.
+        swap: Whether channels are exchangeable; those that are sorted are not.
         bits: ``[channels, bits / 8]`` of the first channels.
-        usable: ``[channels]`` channels that are finite and not constant.
+        usable: ``[channels]`` channels that are finite and not constant, and no near repeats of an earlier one.
         quantised: Whether the embedding is.
     """
 
