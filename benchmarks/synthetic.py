@@ -220,7 +220,7 @@ def write(
     for file in sorted(set(weight_map.values())):
         names = [name for name in extents if weight_map[name] == file]
         with (folder / file).open("wb") as out:
-            out.write(_header({name: extents[name] for name in names}, dtype, size))
+            out.write(header({name: extents[name] for name in names}, dtype, size))
             for name in names:
                 out.write(np.ascontiguousarray(tensor(role, name, shape, changes), _STORED[dtype]).view(np.uint8).data)
     describe(folder, stored, weight_map, total, card)
@@ -248,7 +248,7 @@ def _stored_shape(shape: Shape, changes: Changes) -> Shape:
     return replace(shape, layers=layers, units=units)
 
 
-def _header(extents: dict[str, tuple[int, ...]], dtype: str, size: int) -> bytes:
+def header(extents: dict[str, tuple[int, ...]], dtype: str, size: int) -> bytes:
     """Return the beginning of a safetensors file: the length of the header, and the header."""
     entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
     offset = 0

@@ -351,6 +351,48 @@ def test_mounted_folders_are_read_only(tmp_path: Path) -> None:
         assert {m.id for m in owner.list_models()} == {"zoo/atlas", "gpt2"}
 
 
+# Datasets -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("redirect_small", [True, False])
+def test_datasets_are_repositories_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, redirect_small: bool
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    fill(tmp_path / "hub" / ID)
+    source = tmp_path / "source"
+    (source / "data").mkdir(parents=True)
+    (source / "README.md").write_text("---\npretty_name: Numbers\n---\n")
+    (source / "data" / "x.parquet").write_bytes(b"PAR1" * 3000)
+    with LocalHub(tmp_path / "hub", redirect_small=redirect_small) as hub:
+        owner, api = HfApi(endpoint=hub.endpoint, token=TOKEN), HfApi(endpoint=hub.endpoint, token=False)
+        assert owner.create_repo(ID, repo_type="dataset").repo_type == "dataset"
+        owner.create_repo(ID, repo_type="dataset", exist_ok=True)
+        with pytest.raises(HfHubHTTPError):
+            owner.create_repo(ID, repo_type="dataset")
+        made = owner.upload_folder(repo_id=ID, repo_type="dataset", folder_path=source)
+        assert contents(hub.root / "datasets" / ID) == contents(source)
+        assert made.oid == hub.commit_id(f"datasets/{ID}") != hub.commit_id(ID)
+        info = api.dataset_info(ID, files_metadata=True)
+        assert (info.id, info.sha, info.card_data["pretty_name"]) == (ID, made.oid, "Numbers")
+        found = {s.rfilename: s for s in info.siblings}
+        assert found["data/x.parquet"].lfs.sha256 == digest(source / "data" / "x.parquet")
+        assert [e.path for e in api.list_repo_tree(ID, repo_type="dataset")] == ["README.md", "data"]
+        assert contents(api.snapshot_download(ID, repo_type="dataset", cache_dir=tmp_path / "c")) == contents(source)
+        assert [model.id for model in api.list_models()] == [ID]
+        assert {record.repo for record in hub.log.records(port="cdn")} == {f"datasets/{ID}"}
+        assert hub.log.leaks() == []
+        hub.faults.private.add(f"datasets/{ID}")
+        with pytest.raises(RepositoryNotFoundError):
+            api.dataset_info(ID)
+        assert api.model_info(ID).sha == hub.commit_id(ID)
+        with pytest.raises(RepositoryNotFoundError):
+            api.dataset_info("acme/absent")
+        with pytest.raises(HfHubHTTPError):
+            owner.create_repo("owner/app", repo_type="space", space_sdk="static")
+        assert hub.errors == []
+
+
 # The server itself --------------------------------------------------------------------------------------------------
 
 

@@ -23,7 +23,7 @@ from lineage_plugin.evidence.repeats import repeat_classes, repeated_units, sear
 from lineage_plugin.evidence.rounding import common_block
 from lineage_plugin.evidence.sample import read_units
 from lineage_plugin.fingerprint.file import quantise_axes, quantise_energy, quantise_strength
-from lineage_plugin.fingerprint.plan import AXES_UNITS, MEASURED, ShelfPlan, plan_shelves
+from lineage_plugin.fingerprint.plan import AXES_UNITS, ShelfPlan, plan_shelves
 from lineage_plugin.fingerprint.sketch import sketch
 from lineage_plugin.fingerprint.types import Fingerprint, Shelf, Source, StreamSketch, Strip, TokenizerSketch
 from lineage_plugin.judge.assemble import summarise
@@ -192,7 +192,7 @@ def _layer(plan: ShelfPlan, group: UnitGroup, vectors: Sequence[FloatArray]) -> 
     for role, part in zip(plan.roles, vectors, strict=True):
         bits, fine = sketch(part, plan.bits[role])
         # Where units may not change places, as rotary pairs, their energies mean something and say nothing of descent.
-        few = part[:MEASURED] if group.swap else part[:0]
+        few = part[: plan.measured]
         energy, step = quantise_energy(_energy(few), fine[: few.shape[0]])
         searched = part[np.ix_(chosen, search_elements(part.shape[1]))]
         roles.append(_Row(part.shape[1], bits, energy, step, *_axes(few), searched))

@@ -18,7 +18,7 @@ from lineage_plugin.checkpoint.types import TensorInfo
 from lineage_plugin.evidence.plan import is_scattered
 from lineage_plugin.fingerprint.sketch import TILE
 
-__all__ = ["AXES_UNITS", "MEASURED", "ShelfPlan", "plan_shelves"]
+__all__ = ["AXES_UNITS", "ShelfPlan", "plan_shelves"]
 
 KIB, MIB = 1 << 10, 1 << 20
 
@@ -28,7 +28,7 @@ COLUMN_BYTES = 256 * KIB
 """Matrix size up to which columns are read: the whole matrix is."""
 ALL_COLUMNS_BYTES = 4 * MIB
 """Bytes of all such matrices together."""
-RUNS = 120
+RUNS = 128
 """Stretches of rows: each is a request."""
 LAYER_BYTES, MOST_BYTES = 2048, 100 * KIB
 """Bytes of sign bits a layer, and of a model."""
@@ -38,8 +38,9 @@ MOST_UNITS = 1024
 MOST_BITS, LEAST_BITS = 256, 16
 EXPERTS = 2
 """Experts of a layer."""
-MEASURED = 32
-"""Units of a group whose energies are kept, where units may change places."""
+MEASURED, MEASURED_OF_FEW, FEW_LAYERS = 32, 64, 4
+"""Units of a group whose energies are kept, where units may change places: more in models of few layers, which have
+little else to tell descent by."""
 AXES_UNITS = 16
 """Units among which principal directions are taken."""
 
@@ -57,6 +58,7 @@ class ShelfPlan:
         roles: Roles that are read.
         units: Units of each group.
         bits: Bits of each vector, by role.
+        measured: Units whose energies are kept.
     """
 
     groups: tuple[UnitGroup, ...]
@@ -64,6 +66,7 @@ class ShelfPlan:
     roles: tuple[str, ...]
     units: int
     bits: Mapping[str, int]
+    measured: int
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -96,7 +99,9 @@ def plan_shelves(anatomy: Anatomy, tensors: Mapping[str, TensorInfo]) -> tuple[S
     for run in runs:
         kept.setdefault(run.shelf, []).append(run)
     parts = [(shelves[shelf][:: of[0].step], of) for shelf, of in kept.items()]
-    bits, units = _bits(parts, _units(parts), len({group.layer for group in anatomy.groups}))
+    layers = len({group.layer for group in anatomy.groups})
+    measured = MEASURED_OF_FEW if layers <= FEW_LAYERS else MEASURED
+    bits, units = _bits(parts, _units(parts), layers)
     return tuple(
         ShelfPlan(
             groups=tuple(groups),
@@ -104,6 +109,7 @@ def plan_shelves(anatomy: Anatomy, tensors: Mapping[str, TensorInfo]) -> tuple[S
             roles=tuple(run.role for run in of),
             units=min(units, groups[0].units),
             bits={run.role: min(bits, max(8, _power(run.dim))) for run in of},
+            measured=min(measured, units, groups[0].units) if groups[0].swap else 0,
         )
         for groups, of in parts
     )

@@ -4,12 +4,13 @@ The inner product of two vectors is estimated as :math:`|a|\,|b|\,\hat c` with l
 :math:`\hat c` the unbiased estimate of the cosine from sign bits
 (:func:`lineage_plugin.fingerprint.bits.cosine_table`). The noise of the bits does not depend on which model is the
 ancestor and averages out over units. It enters the intervals by itself, since these are taken from the scatter of the
-estimates. Lengths are rounded to 1/255 of their spread, which adds less than 0.0002 of the variance of their logarithms:
-too little to matter.
+estimates. Lengths are rounded to 1/255 of their spread, which adds less than 0.0002 of the variance of their
+logarithms: too little to matter.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -45,6 +46,9 @@ class Products:
         suspect_pairs: ``[layers, units / 2]`` products of the two units of a pair within the suspect.
         base_pairs: The same within the base.
         dim: Elements of a vector.
+        suspect_own: ``[layers, 16, 16]`` the suspect's first units with each other, estimated from the same bits.
+        base_own: The same of the base.
+        alike: ``[layers]`` share of the noise of ``base_own`` that is in ``cross``, too.
     """
 
     cross: Float64Array
@@ -53,6 +57,9 @@ class Products:
     suspect_pairs: Float64Array
     base_pairs: Float64Array
     dim: int
+    suspect_own: Float64Array
+    base_own: Float64Array
+    alike: Float64Array
 
     def exchanged(self) -> Products:
         """Return the same with the roles of the two models exchanged."""
@@ -63,6 +70,9 @@ class Products:
             self.base_pairs,
             self.suspect_pairs,
             self.dim,
+            self.base_own,
+            self.suspect_own,
+            self.alike,
         )
 
     @property
@@ -125,6 +135,11 @@ def products(agreement: IntArray, bits: int, suspect: tuple[Strip, IntArray], ba
         * np.exp2((log[:, ::2] + log[:, 1::2]) / 2)
         for (strip, at), log in zip((suspect, base), (log_a, log_b), strict=True)
     ]
+    owns = []
+    for (strip, at), length in zip((suspect, base), (length_a, length_b), strict=True):
+        first = strip.bits[at, :TILE, : bits // 8]
+        size = length[:, 0, : first.shape[1]]
+        owns.append(table[(dots(first[:, :, None], first[:, None]) + bits) // 2] * size[:, :, None] * size[:, None])
     return Products(
         cross=cosine * length_a[..., :, None] * length_b[..., None, :],
         suspect=np.exp2(log_a),
@@ -132,6 +147,9 @@ def products(agreement: IntArray, bits: int, suspect: tuple[Strip, IntArray], ba
         suspect_pairs=pairs[0],
         base_pairs=pairs[1],
         dim=base[0].dim,
+        suspect_own=owns[0],
+        base_own=owns[1],
+        alike=np.diagonal(agreement[:, 0], axis1=-2, axis2=-1).mean(axis=1) / bits,
     )
 
 
@@ -277,6 +295,10 @@ def curve(
         axes = axes / np.sqrt((axes**2).sum(axis=1, keepdims=True))
         cross, energy = found.cross[:, 0], found.base[:, :TILE].sum(axis=1)
         strong = np.einsum("lua,luv,lva->l", axes, cross, axes)
+        # Bits that misjudge products of the base's own units, whose strength is known, misjudge the suspect's alike.
+        own = np.einsum("lua,luv,lva->l", axes, found.base_own, axes)
+        alike = np.clip(found.alike.mean(), 0.0, 1.0) * np.sqrt(found.suspect[:, :TILE].sum(axis=1) / energy)
+        strong = strong - alike * (own - strength)
         whole = np.einsum("luu->l", cross)
         table = np.stack([strong, strength, whole - strong, energy - strength], axis=1) / energy[:, None]
         parts.append(table[layers & np.isfinite(table).all(axis=1)])
@@ -289,14 +311,18 @@ def curve(
     share = strips[0][0].axes.shape[2] / TILE if strips[0][0].axes.size else 2 / TILE
     points = ((share / 2, float(total[0] / total[1])), ((1 + share) / 2, float(total[2] / total[3])))
     count = table.shape[0]
-    weights = np.random.default_rng([seed & 0xFFFFFFFF, 0xC0]).multinomial(
-        count, np.full(count, 1.0 / count), size=BOOTSTRAPS
-    )
-    draws, contrast = _contrast(weights @ table), float(_contrast(total[None])[0])
+    draws, contrast = _contrast(_resampling(seed, count) @ table), float(_contrast(total[None])[0])
     if count < LEAST_MATRICES or not (np.isfinite(draws).all() and np.isfinite(contrast)):
         return Curve(points)
     low, high = np.quantile(draws, [0.025, 0.975])
     return Curve(points, contrast, float(low), float(high))
+
+
+@functools.lru_cache(maxsize=64)
+def _resampling(seed: int, count: int) -> Float64Array:
+    """Return how often each matrix is drawn in each replicate, ``[replicates, matrices]``: the same in every run."""
+    rng = np.random.default_rng([seed & 0xFFFFFFFF, 0xC0])
+    return rng.multinomial(count, np.full(count, 1.0 / count), size=BOOTSTRAPS).astype(np.float64)
 
 
 def _contrast(table: Float64Array) -> Float64Array:

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs, quote, urlencode
 
 from . import uploads
+from .cdn import cdn_name
 from .describe import describe, tags
 from .store import Blob, Commit, Repo
 from .wire import Handler, HttpError, Reply
@@ -21,12 +22,13 @@ class HubHandler(Handler):
 
     def identify(self, parts: list[str]) -> tuple[str, str]:
         """See the base class."""
-        if parts[:2] == ["api", "models"]:
-            parts = parts[2:]
-        elif parts[:3] == ["api", "resolve-cache", "models"]:
-            parts = parts[3:]
-        elif parts[0] == "api":
-            return "", ""
+        match parts:
+            case ["api", "models", *parts] | ["api", "resolve-cache", "models", *parts]:
+                pass
+            case ["api", "datasets", *rest] | ["api", "resolve-cache", "datasets", *rest]:
+                parts = ["datasets", *rest]
+            case ["api", *_]:
+                return "", ""
         repo, rest = self._split(parts)
         if rest[:1] == ["resolve"]:
             return repo, "/".join(rest[2:])
@@ -39,9 +41,11 @@ class HubHandler(Handler):
             case ["api", "models"]:
                 return self._list_models()
             case ["api", "models", *rest]:
-                return self._model_api(*self._split(rest))
-            case ["api", "resolve-cache", "models", *rest]:
-                repo_id, (sha, *path) = self._split(rest)
+                return self._repo_api(*self._split(rest))
+            case ["api", "datasets", *rest]:
+                return self._repo_api(*self._split(["datasets", *rest]))
+            case ["api", "resolve-cache", kind, *rest] if kind in ("models", "datasets"):
+                repo_id, (sha, *path) = self._split(rest if kind == "models" else [kind, *rest])
                 repo = self._repo(repo_id, files=True)
                 commit, stated = self._commit(repo, sha)
                 return self._small_file(self._blob(commit, stated, "/".join(path)), stated)
@@ -64,7 +68,7 @@ class HubHandler(Handler):
 
     def _split(self, parts: list[str]) -> tuple[str, list[str]]:
         """Split path parts into a repository id and the rest; git addresses end the id with ``.git``."""
-        size = 1 if parts and self.hub.repo(parts[0].removesuffix(".git")) else 2
+        size = 3 if parts[:1] == ["datasets"] else 1 if parts and self.hub.repo(parts[0].removesuffix(".git")) else 2
         return "/".join(parts[:size]).removesuffix(".git"), parts[size:]
 
     def _reader(self) -> str:
@@ -86,7 +90,7 @@ class HubHandler(Handler):
             status, message = (404, "Repository not found") if self.reader else (401, "Invalid username or password.")
             raise HttpError(status, message, "RepoNotFound")
         if files and repo_id in self.hub.faults.gated and self.reader != "owner":
-            message = f"Access to model {repo_id} is restricted. You must have access to it and be authenticated."
+            message = f"Access to {repo.kind} {repo_id} is restricted. You must have access to it and be authenticated."
             raise HttpError(403 if self.reader else 401, message, "GatedRepo")
         return repo
 
@@ -121,26 +125,26 @@ class HubHandler(Handler):
         if not blob.lfs and not self.hub.redirect_small:
             return self._small_file(blob, stated)
         if not blob.lfs:
-            target = f"/api/resolve-cache/models/{quote(repo.id)}/{commit.sha}/{quote(path)}"
+            place = repo.id if repo.dataset else f"models/{repo.id}"
+            target = f"/api/resolve-cache/{quote(place)}/{commit.sha}/{quote(path)}"
             target += "?" + urlencode({self.record.path: "", "etag": etag})
             headers |= {"ETag": etag, "X-Linked-Size": str(blob.size), "X-Linked-Etag": etag, "Location": target}
             return Reply(307, headers, f"Temporary Redirect. Redirecting to {target}".encode())
         if self.take("change_etag"):
             etag = f'"{etag.strip(chr(34))[::-1]}"'
-        shown = repo.id if "/" in repo.id else f"-/{repo.id}"
-        target = self.hub.signer.sign(self.hub.cdn, f"/repos/{shown}/{commit.sha}/{path}")
+        target = self.hub.signer.sign(self.hub.cdn, f"/repos/{cdn_name(repo.id)}/{commit.sha}/{path}")
         headers |= {"X-Linked-Size": str(blob.size), "X-Linked-Etag": etag, "Location": target}
         return Reply(302, headers, f"Found. Redirecting to {target}".encode())
 
     def _small_file(self, blob: Blob, stated: str) -> Reply:
         return Reply(200, {"X-Repo-Commit": stated}, file=blob.location, size=blob.size, etag=blob.etag())
 
-    # Models ---------------------------------------------------------------------------------------------------------
+    # Repositories ---------------------------------------------------------------------------------------------------
 
-    def _model_api(self, repo_id: str, rest: list[str]) -> Reply:
+    def _repo_api(self, repo_id: str, rest: list[str]) -> Reply:
         repo = self._repo(repo_id)
         routes: dict[str, Callable[[Repo, str, list[str]], Reply]] = {
-            "revision": lambda repo, revision, _: self._model_info(repo, revision),
+            "revision": lambda repo, revision, _: self._info(repo, revision),
             "tree": self._tree,
             "paths-info": self._paths_info,
             "preupload": lambda repo, revision, _: uploads.preupload(self, repo, revision),
@@ -148,7 +152,7 @@ class HubHandler(Handler):
         }
         match rest:
             case []:
-                return self._model_info(repo, "main")
+                return self._info(repo, "main")
             case ["refs"]:
                 found = {"main": repo.head().sha, **repo.refs}
                 branches = [{"name": n, "ref": f"refs/heads/{n}", "targetCommit": sha} for n, sha in found.items()]
@@ -162,7 +166,7 @@ class HubHandler(Handler):
                 return routes[route](repo, revision, path)
         raise HttpError(404, "Not found: this local Hub does not serve that part of the API")
 
-    def _model_info(self, repo: Repo, revision: str) -> Reply:
+    def _info(self, repo: Repo, revision: str) -> Reply:
         commit, stated = self._commit(repo, revision)
         blobs = self.query.get("blobs", "").lower() in ("true", "1")
         expand = self.query_lists.get("expand") or None

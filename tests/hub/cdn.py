@@ -12,7 +12,12 @@ from urllib.parse import quote, urlencode
 
 from .wire import Handler, HttpError, Reply
 
-__all__ = ["CdnHandler", "Signer"]
+__all__ = ["CdnHandler", "Signer", "cdn_name"]
+
+
+def cdn_name(repo_id: str) -> str:
+    """Return a repository id as two parts of a path: ``-/name`` without an owner, ``datasets:owner/name``."""
+    return repo_id.replace("datasets/", "datasets:", 1) if "/" in repo_id else f"-/{repo_id}"
 
 
 class Signer:
@@ -49,14 +54,15 @@ class Signer:
 class CdnHandler(Handler):
     """``GET /repos/{id}/{commit}/{file}`` and ``PUT /lfs/{id}/{oid}``, both by signed query only.
 
-    The id keeps its slash: an id without an owner is written ``-/name``.
+    The id is written as ``cdn_name`` has it.
     """
 
     def identify(self, parts: list[str]) -> tuple[str, str]:
         """See the base class."""
         if len(parts) < 4 or parts[0] not in ("repos", "lfs"):
             return "", ""
-        repo = parts[2] if parts[1] == "-" else f"{parts[1]}/{parts[2]}"
+        owner = parts[1].replace("datasets:", "datasets/", 1)
+        repo = parts[2] if owner == "-" else f"{owner}/{parts[2]}"
         return repo, "/".join(parts[4:]) if parts[0] == "repos" else ""
 
     def answer(self, parts: list[str]) -> Reply:

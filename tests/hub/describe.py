@@ -1,4 +1,4 @@
-"""What the Hub says about a model: the JSON of ``/api/models/{id}``."""
+"""What the Hub says about a repository: the JSON of ``/api/models/{id}`` and ``/api/datasets/{id}``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SMALL = 2**20
 
 
 def describe(hub: LocalHub, repo: Repo, commit: Commit, *, blobs: bool, expand: list[str] | None) -> dict[str, Any]:
-    """Return the model's description; ``expand`` picks properties, ``blobs`` adds sizes and digests of files."""
+    """Return what is said of a repository; ``expand`` picks properties, ``blobs`` adds sizes and digests of files."""
     card, config = card_data(commit), _json_file(commit, "config.json")
     siblings = []
     for path, blob in sorted(commit.files.items()):
@@ -29,12 +29,13 @@ def describe(hub: LocalHub, repo: Repo, commit: Commit, *, blobs: bool, expand: 
             if blob.lfs:
                 sibling["lfs"] = {"sha256": blob.sha256(), "size": blob.size, "pointerSize": len(blob.pointer())}
         siblings.append(sibling)
+    name = repo.id.removeprefix("datasets/") if repo.dataset else repo.id
     date = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(commit.seconds()))
     info: dict[str, Any] = {
         "_id": hashlib.sha1(repo.id.encode()).hexdigest()[:24],
-        "id": repo.id,
-        "modelId": repo.id,
-        "author": repo.id.split("/")[0] if "/" in repo.id else None,
+        "id": name,
+        **({} if repo.dataset else {"modelId": name}),
+        "author": name.split("/")[0] if "/" in name else None,
         "sha": commit.sha,
         "lastModified": date,
         "createdAt": date,

@@ -27,9 +27,10 @@ OUTSIDER = "hf_localHubOutsider"
 
 
 class LocalHub:
-    """Serve folders as model repositories on two ports: the Hub and, by redirect, its CDN.
+    """Serve folders as repositories on two ports: the Hub and, by redirect, its CDN.
 
-    ``root/owner/name`` is the repository ``owner/name``, looked up anew at each request, so files may be added while
+    ``root/owner/name`` is the repository ``owner/name`` of a model, ``root/datasets/owner/name`` that of a dataset,
+    which is called ``datasets/owner/name`` here. They are looked up anew at each request, so files may be added while
     the server runs::
 
         with LocalHub(tmp_path) as hub:
@@ -147,7 +148,7 @@ class LocalHub:
         folder = self._mounts.get(repo_id)
         writable = folder is None
         if folder is None:
-            if repo_id.count("/") != 1 or safe_path(repo_id) is None:
+            if repo_id.count("/") != 1 + repo_id.startswith("datasets/") or safe_path(repo_id) is None:
                 return None
             folder = self.root / repo_id
         if not folder.is_dir():
@@ -165,8 +166,9 @@ class LocalHub:
             return self._repos[repo_id]
 
     def repo_ids(self) -> list[str]:
-        """Return the ids of all repositories."""
+        """Return the ids of all models."""
         found = {f"{f.parent.name}/{f.name}" for f in self.root.glob("*/*") if f.is_dir() and safe_path(f.name)}
+        found = {name for name in found if not name.startswith("datasets/")}
         return sorted({*found, *self._mounts})
 
     def create(self, repo_id: str) -> Path:

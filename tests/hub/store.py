@@ -132,10 +132,10 @@ class Commit:
 
 
 class Repo:
-    """One model repository.
+    """One repository.
 
     Args:
-        repo_id: ``owner/name``.
+        repo_id: ``owner/name`` of a model, ``datasets/owner/name`` of a dataset.
         folder: Its files.
         aside: Folder of the server's own where replaced bytes are kept.
         lfs_threshold: Files of at least this many bytes are LFS files whatever their name.
@@ -158,6 +158,16 @@ class Repo:
         self._main: str | None = None
         self.commits: dict[str, Commit] = {}
         self.refs: dict[str, str] = {}
+
+    @property
+    def dataset(self) -> bool:
+        """Whether it is a dataset."""
+        return self.id.count("/") == 2
+
+    @property
+    def kind(self) -> str:
+        """``model`` or ``dataset``."""
+        return "dataset" if self.dataset else "model"
 
     def is_lfs(self, path: str, size: int) -> bool:
         """Whether the Hub would put such a file into large file storage."""

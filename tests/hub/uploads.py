@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from .cdn import staged
+from .cdn import cdn_name, staged
 from .store import Repo, is_weight, safe_path
 from .wire import HttpError, Reply
 
@@ -33,14 +33,16 @@ def create_repo(handler: HubHandler) -> Reply:
     """``POST /api/repos/create``."""
     asked = handler.body_json() or {}
     _may_write(handler, None)
-    if asked.get("type", "model") not in ("model", None):
-        raise HttpError(400, "This local Hub keeps models only")
-    repo_id = f"{asked.get('organization') or handler.reader}/{asked.get('name')}"
-    if safe_path(repo_id) is None or not re.fullmatch(r"[\w.-]{1,96}/[\w.-]{1,96}", repo_id):
+    kind = asked.get("type") or "model"
+    if kind not in ("model", "dataset"):
+        raise HttpError(400, "This local Hub keeps models and datasets only")
+    name = f"{asked.get('organization') or handler.reader}/{asked.get('name')}"
+    if safe_path(name) is None or not re.fullmatch(r"[\w.-]{1,96}/[\w.-]{1,96}", name):
         raise HttpError(400, "Invalid repository name")
-    answer = {"url": f"{handler.hub.endpoint}/{repo_id}", "name": repo_id, "id": repo_id}
+    repo_id = f"datasets/{name}" if kind == "dataset" else name
+    answer = {"url": f"{handler.hub.endpoint}/{repo_id}", "name": name, "id": name}
     if handler.hub.repo(repo_id):
-        return Reply.json({"error": "You already created this model repo", **answer}, 409)
+        return Reply.json({"error": f"You already created this {kind} repo", **answer}, 409)
     handler.hub.create(repo_id)
     if asked.get("visibility") == "private" or asked.get("private"):
         handler.hub.faults.private.add(repo_id)
@@ -96,8 +98,7 @@ def lfs_batch(handler: HubHandler, repo: Repo) -> Reply:
             raise HttpError(422, "Invalid oid")
         answer: dict[str, Any] = {"oid": oid, "size": size, "authenticated": True}
         if oid not in present and not staged(handler.hub.state, oid).exists():
-            shown = repo.id if "/" in repo.id else f"-/{repo.id}"
-            href = handler.hub.signer.sign(handler.hub.cdn, f"/lfs/{shown}/{oid}")
+            href = handler.hub.signer.sign(handler.hub.cdn, f"/lfs/{cdn_name(repo.id)}/{oid}")
             verify = f"{handler.hub.endpoint}/{repo.id}.git/info/lfs/verify?{urlencode({'oid': oid})}"
             answer["actions"] = {"upload": {"href": href}, "verify": {"href": verify}}
         answers.append(answer)

@@ -120,7 +120,8 @@ def _list(registry: Registry, args: argparse.Namespace, options: Options, progre
         width = max((len(listing.id) for listing in found), default=0)
         for listing in found:
             shape = f"{listing.family}, {plural(listing.layers, 'layer')} of width {listing.width}"
-            print(f"{listing.id:{width}}  {listing.commit[:12]}  {shape}, {listing.parameters:,} parameters")
+            name = f"{one_line(listing.id, 200):{width}}"
+            print(f"{name}  {listing.commit[:12]}  {shape}, {listing.parameters:,} parameters")
     return 0
 
 
@@ -190,7 +191,7 @@ def _stats(registry: Registry, args: argparse.Namespace, options: Options, progr
 def _verify(registry: Registry, args: argparse.Namespace, options: Options, progress: Progress | None) -> int:
     found = registry.verify(repair=args.repair, progress=progress)
     for fault in found.broken:
-        print(f"broken: {fault.key.id} at {fault.key.commit[:12]}: {fault.problem}", file=sys.stderr)
+        print(f"broken: {one_line(fault.key.id, 200)} at {fault.key.commit[:12]}: {fault.problem}", file=sys.stderr)
     what = "removed" if found.repaired else "broken (--repair removes them)"
     said = [f"{found.rows:,} entries"]
     if found.broken:
@@ -211,13 +212,15 @@ def _compact(registry: Registry, args: argparse.Namespace, options: Options, pro
 def _pull(registry: Registry, args: argparse.Namespace, options: Options, progress: Progress | None) -> int:
     from lineage_plugin.fingerprint.registry.hub import pull
 
-    return _merged(registry, pull(registry, args.repository, options))
+    return _merged(registry, pull(registry, args.repository, options, progress=progress))
 
 
 def _push(registry: Registry, args: argparse.Namespace, options: Options, progress: Progress | None) -> int:
     from lineage_plugin.fingerprint.registry.hub import push
 
-    _say(registry, f"{push(registry, args.repository, options)} is up to date")
+    found = push(registry, args.repository, options, progress=progress)
+    sent = f"{plural(found.files, 'file')} sent" if found.files else "nothing new"
+    _say(registry, f"{sent}; {args.repository} holds {found.rows:,} entries at {found.commit[:12]}")
     return 0
 
 

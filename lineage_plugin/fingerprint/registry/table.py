@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -26,6 +27,8 @@ _FAILURES = (RuntimeError, OSError, ValueError)
 """What LanceDB and Arrow raise."""
 _ATTEMPTS = 3
 _NAMES_AT_ONCE = 512
+_MOMENT = timedelta(milliseconds=1)
+"""The shortest age that LanceDB deletes versions by without a warning."""
 _FRAGMENTS, _MOST_FRAGMENTS, _ROWS_A_FRAGMENT = 64, 1024, 128
 """Small files are gathered from this number on, or where there is one for so many rows."""
 
@@ -160,9 +163,10 @@ class Table:
     def compact(self) -> None:
         """Gather small files, and delete those that the newest version does not need; the caller holds the lock."""
         # Nobody writes meanwhile, so whatever the newest version does not name is left from a write that was killed.
-        self._transact(
-            lambda lance: lance.optimize(cleanup_older_than=timedelta(milliseconds=1), delete_unverified=True)
-        )
+        # Gathering itself makes a version that still names the old files: it is deleted the second time.
+        for _ in range(2):
+            self._transact(lambda lance: lance.optimize(cleanup_older_than=_MOMENT, delete_unverified=True))
+            time.sleep(2 * _MOMENT.total_seconds())
         for path in (self.folder / f"{_TABLE}.lance").glob("*/.tmp*"):
             with suppress(OSError):
                 path.unlink()
