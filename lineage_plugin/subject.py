@@ -93,7 +93,7 @@ class Subject:
                 # What does not show descent may be re-ordered, or too little: only weights tell.
                 return self._against(base.weights(), first)
             evidence = first
-        found = compared(evidence, self.options.bar, summary_of(base.fingerprint, base.id), self._held_costs(base))
+        found = _by_prints(evidence, self.options.bar, summary_of(base.fingerprint, base.id), self._held_costs(base))
         return replace(found, limits=(*found.limits, _ORIGINS[base.origin]))
 
     def charge(self) -> Cost:
@@ -175,7 +175,7 @@ class Printed:
         digests = [sorted(str(digest) for _, digest in side.source.files.values()) for side in (mine, theirs)]
         if digests[0] == digests[1] and "None" not in digests[0] and digests[0]:
             return identical(shown, costs)
-        found = compared(compare_fingerprints(mine, theirs, self.options), self.options.bar, shown, costs)
+        found = _by_prints(compare_fingerprints(mine, theirs, self.options), self.options.bar, shown, costs)
         said = (
             "The suspect was compared by a fingerprint file; that it is the model's own is the word of who made it.",
         )
@@ -194,6 +194,14 @@ def summary_of(fingerprint: Fingerprint, id: str) -> ModelSummary:
         architecture=source.architecture,
         sha256={name: digest for name, (_, digest) in source.files.items() if digest is not None},
     )
+
+
+def _by_prints(evidence: PairEvidence, bar: float, base: ModelSummary, costs: tuple[Cost, Cost]) -> Comparison:
+    """Return the comparison that evidence from fingerprints alone amounts to."""
+    found = compared(evidence, bar, base, costs)
+    if found.relation != "unrelated":
+        return found
+    return replace(found, summary="the coins of units in their stored order fall as they would for independent models")
 
 
 def _halved(evidence: PairEvidence, name: str) -> PairEvidence:

@@ -556,7 +556,7 @@ def _strip(value: object, what: str, layers: int, held: int, flat: _Flat) -> Str
     odd = _whole(value[2], 0, 1, f"{what}: the sign")
     bits = _bits(value[3], what)
     measured = _whole(value[4], 0, held, f"{what}: the number of energies")
-    axes = _whole(value[5], 0, _MOST_AXES if held >= _AXES_UNITS else 0, f"{what}: the number of axes")
+    axes = _whole(value[5], 0, _MOST_AXES if held >= _AXES_UNITS // 2 else 0, f"{what}: the number of axes")
     shared, packing = None, ""
     if len(value) == 8:
         shared = _whole(value[6], -1, _MOST_UNITS, f"{what}: the block of the quantiser")

@@ -23,7 +23,7 @@ from lineage_plugin.evidence.repeats import repeat_classes, repeated_units, sear
 from lineage_plugin.evidence.rounding import common_block
 from lineage_plugin.evidence.sample import read_units
 from lineage_plugin.fingerprint.file import quantise_axes, quantise_energy, quantise_strength
-from lineage_plugin.fingerprint.plan import AXES_UNITS, ShelfPlan, plan_shelves
+from lineage_plugin.fingerprint.plan import AXES_UNITS, ShelfPlan, axes_units, plan_shelves
 from lineage_plugin.fingerprint.sketch import sketch
 from lineage_plugin.fingerprint.types import Fingerprint, Shelf, Source, StreamSketch, Strip, TokenizerSketch
 from lineage_plugin.judge.assemble import summarise
@@ -37,8 +37,8 @@ Float64Array = NDArray[np.float64]
 ByteArray = NDArray[np.uint8]
 BoolArray = NDArray[np.bool_]
 
-AXES = 2
-"""Principal directions that are kept: the strongest eighth of 16."""
+ONE_AXIS = 8
+"""Units for which one principal direction is kept: the strongest eighth."""
 TOKEN_ROWS = 64
 FIRST_TOKEN = 1024
 """First of the token rows: beyond special tokens and bytes, and among the tokens that every vocabulary uses much."""
@@ -218,17 +218,20 @@ def _energy(rows: FloatArray) -> Float64Array:
 
 def _axes(rows: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return the strongest principal directions of the first units, as combinations of them, and their energies."""
-    part = rows[:AXES_UNITS].astype(np.float64)
+    units = axes_units(rows.shape[0])
+    part = rows[:units].astype(np.float64)
     with np.errstate(all="ignore"):
         gram = part @ part.T
-    if part.shape[0] < AXES_UNITS or part.shape[1] < AXES_UNITS or not np.isfinite(gram).all() or not gram.any():
+    if not units or part.shape[1] < units or not np.isfinite(gram).all() or not gram.any():
         return np.zeros((0, 0), np.float32), np.zeros(0, np.float32)
     energy, directions = np.linalg.eigh(gram)
-    strongest = directions[:, ::-1][:, :AXES]
+    count = units // ONE_AXIS
+    strongest = directions[:, ::-1][:, :count]
     # An eigenvector has no sign; the first of its largest elements is made positive.
     peak = np.abs(strongest).argmax(axis=0)
-    strongest = strongest * np.sign(strongest[peak, np.arange(AXES)])
-    return quantise_axes(strongest), quantise_strength(energy[::-1][:AXES])
+    whole = np.zeros((AXES_UNITS, count))
+    whole[:units] = strongest * np.sign(strongest[peak, np.arange(count)])
+    return quantise_axes(whole), quantise_strength(energy[::-1][:count])
 
 
 def _strip(checkpoint: Checkpoint, plan: ShelfPlan, role: str, rows: Sequence[_Row]) -> Strip:

@@ -18,7 +18,7 @@ from lineage_plugin.checkpoint.types import TensorInfo
 from lineage_plugin.evidence.plan import is_scattered
 from lineage_plugin.fingerprint.sketch import TILE
 
-__all__ = ["AXES_UNITS", "ShelfPlan", "plan_shelves"]
+__all__ = ["AXES_UNITS", "ShelfPlan", "axes_units", "plan_shelves"]
 
 KIB, MIB = 1 << 10, 1 << 20
 
@@ -42,7 +42,7 @@ MEASURED, MEASURED_OF_FEW, FEW_LAYERS = 32, 64, 4
 """Units of a group whose energies are kept, where units may change places: more in models of few layers, which have
 little else to tell descent by."""
 AXES_UNITS = 16
-"""Units among which principal directions are taken."""
+"""Units among which principal directions are taken; half as many where there are fewer."""
 
 _FIRST = ("up", "v", "fc2", "o", "fc1", "gate", "down")
 """Roles by what their bits tell: those with a sign symmetry first, of each kind one, since the others cost as much."""
@@ -113,6 +113,11 @@ def plan_shelves(anatomy: Anatomy, tensors: Mapping[str, TensorInfo]) -> tuple[S
         )
         for groups, of in parts
     )
+
+
+def axes_units(held: int) -> int:
+    """Return among how many of the first units principal directions are taken; 0 where there are too few."""
+    return next((units for units in (AXES_UNITS, AXES_UNITS // 2) if held >= units), 0)
 
 
 def _by_form(anatomy: Anatomy) -> list[list[UnitGroup]]:

@@ -21,6 +21,7 @@ from lineage_plugin.evidence.effects import Z95
 from lineage_plugin.evidence.inheritance import Curve, Descent
 from lineage_plugin.fingerprint.bits import cosine_table, dots
 from lineage_plugin.fingerprint.coins import tiles
+from lineage_plugin.fingerprint.plan import axes_units
 from lineage_plugin.fingerprint.sketch import TILE
 from lineage_plugin.fingerprint.types import Strip
 
@@ -31,6 +32,8 @@ IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
 BOOTSTRAPS = 200
+_MOST_LOG2 = 300.0
+"""Size of the base-2 logarithm of a squared length: the squares of 2^31 float32 numbers are from 2^-298 to 2^287."""
 LEAST_MATRICES = 4
 """Matrices from which the contrast has an interval."""
 
@@ -126,7 +129,7 @@ def products(agreement: IntArray, bits: int, suspect: tuple[Strip, IntArray], ba
     units = min(suspect[0].energy.shape[1], base[0].energy.shape[1])
     units -= units % 2
     held = -(-units // TILE)
-    log_a, log_b = (strip.energy[at, :units].astype(np.float64) for strip, at in (suspect, base))
+    log_a, log_b = (_known(strip.energy[at, :units]) for strip, at in (suspect, base))
     length_a, length_b = (tiles(np.exp2(log / 2), np.nan) for log in (log_a, log_b))
     table = cosine_table(bits)
     cosine = table[(agreement[:, :held] + bits) // 2]
@@ -137,8 +140,8 @@ def products(agreement: IntArray, bits: int, suspect: tuple[Strip, IntArray], ba
     ]
     owns = []
     for (strip, at), length in zip((suspect, base), (length_a, length_b), strict=True):
-        first = strip.bits[at, :TILE, : bits // 8]
-        size = length[:, 0, : first.shape[1]]
+        first = strip.bits[at, : min(TILE, held * TILE), : bits // 8]
+        size = length.reshape(at.shape[0], -1)[:, : first.shape[1]]
         owns.append(table[(dots(first[:, :, None], first[:, None]) + bits) // 2] * size[:, :, None] * size[:, None])
     return Products(
         cross=cosine * length_a[..., :, None] * length_b[..., None, :],
@@ -149,8 +152,14 @@ def products(agreement: IntArray, bits: int, suspect: tuple[Strip, IntArray], ba
         dim=base[0].dim,
         suspect_own=owns[0],
         base_own=owns[1],
-        alike=np.diagonal(agreement[:, 0], axis1=-2, axis2=-1).mean(axis=1) / bits,
+        alike=np.diagonal(agreement[:, 0], axis1=-2, axis2=-1)[:, :units].mean(axis=1) / bits,
     )
+
+
+def _known(energy: NDArray[np.float32]) -> Float64Array:
+    """Return logarithms of energies, NaN for those that no vector of float32 numbers has: strangers write anything."""
+    log = energy.astype(np.float64)
+    return np.where(np.abs(log) <= _MOST_LOG2, log, np.nan)
 
 
 def pair_moments(found: Products, block: int) -> Moments:
@@ -287,17 +296,20 @@ def curve(
     Returns:
         The curve; empty when no matrix has enough units.
     """
-    parts = []
+    parts, share = [], 0.0
     for found, layers, (strip, at) in zip(rows, chosen, strips, strict=True):
-        if not strip.axes.size or found.base.shape[1] < TILE:
+        units = axes_units(strip.bits.shape[1])
+        if not strip.axes.size or found.base.shape[1] < units:
             continue
-        axes, strength = strip.axes[at].astype(np.float64), strip.strength[at].astype(np.float64).sum(axis=1)
-        axes = axes / np.sqrt((axes**2).sum(axis=1, keepdims=True))
-        cross, energy = found.cross[:, 0], found.base[:, :TILE].sum(axis=1)
+        share = strip.axes.shape[2] / units
+        axes, strength = strip.axes[at, :units].astype(np.float64), strip.strength[at].astype(np.float64).sum(axis=1)
+        length = np.sqrt((axes**2).sum(axis=1, keepdims=True))
+        axes = axes / np.where(length > 0, length, np.nan)
+        cross, energy = found.cross[:, 0, :units, :units], found.base[:, :units].sum(axis=1)
         strong = np.einsum("lua,luv,lva->l", axes, cross, axes)
         # Bits that misjudge products of the base's own units, whose strength is known, misjudge the suspect's alike.
-        own = np.einsum("lua,luv,lva->l", axes, found.base_own, axes)
-        alike = np.clip(found.alike.mean(), 0.0, 1.0) * np.sqrt(found.suspect[:, :TILE].sum(axis=1) / energy)
+        own = np.einsum("lua,luv,lva->l", axes, found.base_own[:, :units, :units], axes)
+        alike = np.clip(found.alike.mean(), 0.0, 1.0) * np.sqrt(found.suspect[:, :units].sum(axis=1) / energy)
         strong = strong - alike * (own - strength)
         whole = np.einsum("luu->l", cross)
         table = np.stack([strong, strength, whole - strong, energy - strength], axis=1) / energy[:, None]
@@ -308,7 +320,6 @@ def curve(
     total = table.sum(axis=0)
     if not (total[[1, 3]] > 0).all():
         return Curve()
-    share = strips[0][0].axes.shape[2] / TILE if strips[0][0].axes.size else 2 / TILE
     points = ((share / 2, float(total[0] / total[1])), ((1 + share) / 2, float(total[2] / total[3])))
     count = table.shape[0]
     draws, contrast = _contrast(_resampling(seed, count) @ table), float(_contrast(total[None])[0])
@@ -326,7 +337,9 @@ def _resampling(seed: int, count: int) -> Float64Array:
 
 
 def _contrast(table: Float64Array) -> Float64Array:
-    strong, rest = table[:, 0] / table[:, 1], table[:, 2] / table[:, 3]
+    # A replicate may have drawn nothing of one kind.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        strong, rest = table[:, 0] / table[:, 1], table[:, 2] / table[:, 3]
     # A remainder that keeps nothing leaves nothing to compare with.
     contrast: Float64Array = np.where(rest > 0, strong / np.where(rest > 0, rest, 1.0), np.nan)
     return contrast

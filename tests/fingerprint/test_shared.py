@@ -240,6 +240,23 @@ def test_the_contrast_is_that_of_the_weights(twin: bool) -> None:
     assert covered >= 20
 
 
+@pytest.mark.parametrize("twin", [False, True])
+def test_what_bits_misjudge_of_the_base_alone_narrows_the_contrast_and_does_not_move_it(twin: bool) -> None:
+    """The correction has expectation 0, since the axes come from the weights and not from the bits."""
+    rng = np.random.default_rng(12)
+    at, all_layers = np.arange(12), np.ones(12, bool)
+    errors = []
+    for _ in range(60):
+        suspect, base = with_learned_directions(rng, 12, twin)
+        theirs, found = strip("gate", base, 64), estimated(suspect, base, 64)
+        parts = [curve([part], [all_layers], [(theirs, at)], 0) for part in (found, replace(found, alike=np.zeros(12)))]
+        truth = reference_contrast(suspect, base)
+        errors.append([part.contrast - truth for part in parts if part.contrast is not None])
+    mean, spread = np.mean(errors, axis=0), np.std(errors, axis=0)
+    assert (np.abs(mean) < 4 * spread / np.sqrt(60) + 0.01).all()
+    assert spread[0] < (1.1 if twin else 0.9) * spread[1]
+
+
 def test_too_few_matrices_have_a_curve_and_no_interval() -> None:
     rng = np.random.default_rng(10)
     suspect, base = with_learned_directions(rng, 3, False)
