@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineage_plugin.fingerprint.code import ENDS
-from lineage_plugin.fingerprint.file import LEAST_STEP, quantise_axes, quantise_energy, quantise_strength
+from lineage_plugin.fingerprint.grids import LEAST_STEP, quantise_axes, quantise_energy, quantise_strength
 from lineage_plugin.fingerprint.plan import AXES_UNITS
 from lineage_plugin.fingerprint.types import Fingerprint, Shelf, Source, StreamSketch, Strip, TokenizerSketch
 

@@ -22,7 +22,7 @@ from lineage_plugin.evidence.order import is_sorted, order_score
 from lineage_plugin.evidence.repeats import repeat_classes, repeated_units, search_elements, search_units
 from lineage_plugin.evidence.rounding import common_block
 from lineage_plugin.evidence.sample import read_units
-from lineage_plugin.fingerprint.file import quantise_axes, quantise_energy, quantise_strength
+from lineage_plugin.fingerprint.grids import quantise_axes, quantise_energy, quantise_strength
 from lineage_plugin.fingerprint.plan import AXES_UNITS, ShelfPlan, axes_units, plan_shelves
 from lineage_plugin.fingerprint.sketch import sketch
 from lineage_plugin.fingerprint.types import Fingerprint, Shelf, Source, StreamSketch, Strip, TokenizerSketch

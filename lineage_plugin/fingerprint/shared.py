@@ -152,7 +152,7 @@ def products(agreement: IntArray, bits: int, suspect: tuple[Strip, IntArray], ba
         dim=base[0].dim,
         suspect_own=owns[0],
         base_own=owns[1],
-        alike=np.diagonal(agreement[:, 0], axis1=-2, axis2=-1)[:, :units].mean(axis=1) / bits,
+        alike=np.diagonal(agreement[:, 0], axis1=-2, axis2=-1)[:, :units].sum(axis=1) / (max(units, 1) * bits),
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from lineage_plugin.fingerprint.align import ShelfPair, pair_shelves, same_layers
-from lineage_plugin.fingerprint.file import quantise_axes, quantise_energy, quantise_strength
+from lineage_plugin.fingerprint.grids import quantise_axes, quantise_energy, quantise_strength
 from lineage_plugin.fingerprint.sketch import sketch
 from lineage_plugin.fingerprint.types import Fingerprint, Shelf, Source, StreamSketch, Strip
 

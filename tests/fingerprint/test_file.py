@@ -21,16 +21,8 @@ from hypothesis import strategies as st
 
 from lineage_plugin.checkpoint.local import open_local
 from lineage_plugin.errors import InputError, UnreadableCheckpoint, UsageError
-from lineage_plugin.fingerprint.file import (
-    LEAST_STEP,
-    MAX_FILE,
-    is_fingerprint,
-    quantise_axes,
-    quantise_energy,
-    quantise_strength,
-    read_fingerprint,
-    to_bytes,
-)
+from lineage_plugin.fingerprint.file import MAX_FILE, is_fingerprint, read_fingerprint, to_bytes
+from lineage_plugin.fingerprint.grids import LEAST_STEP, quantise_axes, quantise_energy, quantise_strength
 from lineage_plugin.fingerprint.make import fingerprint_of
 from lineage_plugin.fingerprint.types import Fingerprint, Shelf, Source, StreamSketch, Strip, TokenizerSketch
 

@@ -21,14 +21,8 @@ from lineage_plugin.checkpoint.local import open_local
 from lineage_plugin.checkpoint.names import is_printable_name
 from lineage_plugin.checkpoint.types import Checkpoint, Selection, TensorInfo
 from lineage_plugin.errors import LineageError
-from lineage_plugin.fingerprint.file import (
-    FILE,
-    quantise_axes,
-    quantise_energy,
-    quantise_strength,
-    read_fingerprint,
-    to_bytes,
-)
+from lineage_plugin.fingerprint.file import FILE, read_fingerprint, to_bytes
+from lineage_plugin.fingerprint.grids import quantise_axes, quantise_energy, quantise_strength
 from lineage_plugin.fingerprint.make import fingerprint_of
 from lineage_plugin.fingerprint.types import Fingerprint, Shelf, Source, StreamSketch, Strip, TokenizerSketch
 from lineage_plugin.tokens import read_vocabulary
