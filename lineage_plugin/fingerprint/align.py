@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import cast
 
 import numpy as np
@@ -13,7 +14,7 @@ from lineage_plugin.evidence.layers import LayerMap, align_layers
 from lineage_plugin.evidence.ledger import components
 from lineage_plugin.evidence.rounding import common_block
 from lineage_plugin.fingerprint.bits import dots
-from lineage_plugin.fingerprint.types import Fingerprint, Shelf, Strip
+from lineage_plugin.fingerprint.types import Fingerprint, Shelf, ShelfForm, Strip
 
 __all__ = ["ShelfPair", "find_layers", "pair_shelves", "same_layers"]
 
@@ -26,6 +27,11 @@ SEARCHED = 32
 SEARCH_BITS = 64
 LEAST_SCORE = 4.0
 """Standardised score from which two layers may be called the same; see :func:`align_layers`."""
+
+_MOST_TRIED, _MOST_PAIRS = 1 << 16, 1024
+"""Pairs of shelves that are looked at, and that are kept. Only a forged file has more, and each costs time."""
+_MOST_SCORES = 1 << 18
+"""Pairs of layers that are searched, 512 by 512: more than any model has, and all that a forged file may cost."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -86,15 +92,17 @@ def pair_shelves(suspect: Fingerprint, base: Fingerprint) -> tuple[ShelfPair, ..
     are of one kind. Where both are quantised, what rounding leaves exchangeable is compared
     (:mod:`lineage_plugin.evidence.rounding`).
     """
-    found = []
-    for theirs in base.shelves:
-        same = [mine for mine in suspect.shelves if mine.form == theirs.form]
-        alike = same or [mine for mine in suspect.shelves if _neurons(mine) and _neurons(theirs)]
-        for mine in alike:
-            pair = _pair(mine, theirs)
-            if pair is not None:
-                found.append(pair)
-    return tuple(found)
+    of_form: dict[ShelfForm, list[Shelf]] = {}
+    for mine in suspect.shelves:
+        of_form.setdefault(mine.form, []).append(mine)
+    neurons = [mine for mine in suspect.shelves if _neurons(mine)]
+    alike = (
+        (mine, theirs)
+        for theirs in base.shelves
+        for mine in of_form.get(theirs.form, neurons if _neurons(theirs) else [])
+    )
+    found = (_pair(mine, theirs) for mine, theirs in islice(alike, _MOST_TRIED))
+    return tuple(islice((pair for pair in found if pair is not None), _MOST_PAIRS))
 
 
 def _neurons(shelf: Shelf) -> bool:
@@ -165,6 +173,8 @@ def find_layers(pairs: Sequence[ShelfPair]) -> tuple[tuple[ShelfPair, ...], Laye
     searched = [pair for pair in pairs if pair.base.swap and pair.units >= 4]
     mine = tuple(sorted({layer for pair in searched for layer in pair.suspect.layers}))
     theirs = tuple(sorted({layer for pair in searched for layer in pair.base.layers}))
+    if len(mine) * len(theirs) > _MOST_SCORES:
+        searched, mine, theirs = [], (), ()
     total = np.zeros((len(mine), len(theirs)))
     count = np.zeros_like(total)
     for pair in searched:

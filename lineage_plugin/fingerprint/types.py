@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FORMAT", "Fingerprint", "Shelf", "Source", "StreamSketch", "Strip", "TokenizerSketch"]
+__all__ = ["FORMAT", "Fingerprint", "Shelf", "ShelfForm", "Source", "StreamSketch", "Strip", "TokenizerSketch"]
 
 FORMAT = "lineage-fingerprint/1"
 

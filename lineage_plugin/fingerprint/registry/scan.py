@@ -15,8 +15,8 @@ from lineage_plugin.options import Options
 
 __all__ = ["KnownModels", "registry_folder"]
 
-MOST_CANDIDATES = 16
-"""Candidates whose coins are tossed."""
+MOST_CANDIDATES = 4
+"""Candidates whose coins are tossed: the nearest by code, unrelated ones hardly ever among them."""
 
 
 def registry_folder(given: str | None) -> Path:

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from benchmarks.population import KINDS, SHAPES, Model, descendant, ends_of, founder, layers_of
+from benchmarks.population import KINDS, SHAPES, Change, Model, descendant, ends_of, founder, layers_of
 from lineage_plugin.fingerprint.code import CODE_BYTES, search_code
 from lineage_plugin.fingerprint.registry.index import CHANCE, PARTS, Index
 from lineage_plugin.fingerprint.types import Fingerprint, Shelf
@@ -84,11 +84,48 @@ def test_memory_is_little_more_than_the_codes() -> None:
     assert INDEX.nbytes <= (CODE_BYTES + 8) * len(INDEX)
 
 
-def test_opposite_bits_are_no_agreement() -> None:
+def test_layers_that_moved_are_found_without_the_stream() -> None:
+    for row in range(6):
+        base = MODELS[row]
+        # Two new layers come first, and the last two are gone.
+        layers = (-1, -1, *range(base.layers - 2))
+        child = Model(10_000, base.shape, base, Change("depth changed", 0.6, layers, stream=0.0))
+        assert [c.row for c in INDEX.candidates(layers_of(child), 1)] == [row]
+
+
+def test_opposite_bits_do_not_stand_before_relatives() -> None:
     # 256 disagreements of a layer would be 0 in a byte.
-    index = Index(np.concatenate([~CODES[:1], CODES[1:]]))
+    child = codes([descendant(10_000, MODELS[0], "fine-tuned", 0.4)])
+    index = Index(np.concatenate([child, np.repeat(~CODES[:1], 300, axis=0), CODES[1:]]))
     query = replace(layers_of(MODELS[0]), stream=None)
-    assert index.candidates(query, 1) == []
+    assert [c.row for c in index.candidates(query, 1)] == [0]
+
+
+def test_zeros_in_both_do_not_stand_before_relatives() -> None:
+    others = CODES[1:301].copy().reshape(300, -1, 8, 2)
+    others[:, :24, 4:] = 0
+    whole = layers_of(descendant(10_000, MODELS[0], "fine-tuned", 0.9))
+    query = replace(
+        whole,
+        shelves=tuple(replace(shelf, usable=shelf.usable & (np.arange(8) < 4)) for shelf in whole.shelves),
+        stream=None,
+    )
+    index = Index(np.concatenate([CODES[:1], others.reshape(300, -1)]))
+    assert [c.row for c in index.candidates(query, 1)] == [0]
+
+
+@pytest.mark.parametrize("exact", [20, 10_000])
+@pytest.mark.parametrize("row", [0, 1])
+def test_entries_that_lack_a_part_are_neither_favoured_nor_hidden(row: int, exact: int) -> None:
+    without = CODES.copy()
+    # Half of the entries have no value channels; the query's have ones only, which zeros are not to be held against.
+    without[::2, 192:384] = 0
+    query = replace(layers_of(descendant(10_000, MODELS[row], "fine-tuned", 0.4)), stream=None)
+    value = shelves(query, "value")[0]
+    ones = replace(value, strips=(replace(value.strips[0], bits=np.full_like(value.strips[0].bits, 255)),))
+    if row % 2 == 0:
+        query = replace(query, shelves=(*shelves(query, "mlp"), ones))
+    assert [c.row for c in Index(without, exact).candidates(query, 1)] == [row]
 
 
 @pytest.mark.parametrize("kinds", [(), ("mlp",), ("value",)])
