@@ -15,6 +15,7 @@ from lineage_plugin.fingerprint.types import Fingerprint
 from lineage_plugin.judge.assemble import compared, identical
 from lineage_plugin.judge.types import Comparison
 from lineage_plugin.judge.undeclared import Known, undeclared_findings
+from lineage_plugin.report.phrases import plural
 from lineage_plugin.subject import Printed, Subject, summary_of
 
 if TYPE_CHECKING:
@@ -112,7 +113,8 @@ def _declared_prints(
 def _comparison(one: Relative, models: int, bar: float) -> Comparison:
     """Return a relative as the report shows it."""
     shown = replace(summary_of(one.fingerprint, one.id), revision=one.fingerprint.source.revision)
-    said = f"Found in a registry of {models:,} models; the e-value has been divided by their number."
+    divided = "; the e-value has been divided by their number" if models > 1 else ""
+    said = f"Found in a registry of {plural(models, 'model')}{divided}."
     if one.identical:
         return replace(identical(shown, (Cost(), Cost())), limits=(said,))
     found = compared(one.evidence, bar, shown, (Cost(), Cost()))

@@ -38,6 +38,8 @@ examples:
   lineage compare ./suspect owner/base --format json   one pair, no card
   lineage lint ./my-finetune/README.md                 the card alone
   lineage fingerprint ./my-finetune --name owner/name  a file of some kilobytes that stands for the weights
+  lineage registry build ./models ids.txt owner/base   known models: a folder, a file with an id a line, an id
+  lineage scan ./my-finetune                           which of the known models it comes from
 
 exit codes:
   0 pass    1 findings at or above --fail-on    2 bad usage or unreadable input
@@ -47,6 +49,9 @@ environment:
   HF_TOKEN       Hub token; there is no option for it, since command lines are visible to
                  others and end up in logs
   HF_ENDPOINT    another Hub than the public one
+  LINEAGE_REGISTRY         folder of the registry, where --registry names none (check looks in one
+                           only with --registry)
+  LINEAGE_CACHE            folder of the cache: fingerprints of models of the Hub
   NO_COLOR, FORCE_COLOR    never or always use colours
   LINEAGE_DEBUG=1          show the traceback of an unexpected error
 """
@@ -165,13 +170,13 @@ def parser() -> argparse.ArgumentParser:
     commands = lineage.add_subparsers(title="commands", metavar="COMMAND", required=True, dest="command")
 
     check = _command(commands, "check", "test the weights against the bases that the model card declares", _check)
-    check.add_argument("model", metavar="MODEL", help="local folder or file, or owner/name[@revision]")
+    check.add_argument("model", metavar="MODEL", help="local folder or file, owner/name[@revision], or a fingerprint")
     check.add_argument(
         "--base",
         metavar="BASE",
         action="append",
         default=[],
-        help="test against this base instead of the declared ones; may be repeated",
+        help="test against this base, or its fingerprint, instead of the declared ones; may be repeated",
     )
     check.add_argument(
         "--candidate",
@@ -190,7 +195,7 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument(
         "--registry",
         metavar="FOLDER",
-        help="look for undeclared and for nearer bases in this registry of known models, too",
+        help="look for undeclared and for nearer bases in this registry of known models, too (default: in none)",
     )
 
     scan = _command(commands, "scan", "find which known model this one comes from", _scan)
@@ -203,7 +208,9 @@ def parser() -> argparse.ArgumentParser:
     scan.add_argument("--card", metavar="FILE", help="read this model card instead of the model's README.md")
 
     compare = _command(commands, "compare", "test one model against another, without a card", _compare)
-    compare.add_argument("suspect", metavar="SUSPECT", help="local folder or file, or owner/name[@revision]")
+    compare.add_argument(
+        "suspect", metavar="SUSPECT", help="local folder or file, owner/name[@revision], or a fingerprint"
+    )
     compare.add_argument("base", metavar="BASE", help="the model it may come from, likewise")
 
     for command in (check, compare, scan):
@@ -226,8 +233,8 @@ def parser() -> argparse.ArgumentParser:
             "--fingerprints",
             choices=get_args(Fingerprints),
             default=_DEFAULTS.fingerprints,
-            help="auto (default): look at the fingerprint of a base on the Hub first, where one is at hand, and read "
-            "the weights where it does not show descent; only: do not read them then; off: read the weights",
+            help="of bases on the Hub. auto (default): where a fingerprint is at hand, look at it first, and read the "
+            "weights if it does not show descent; only: never read the weights of such a base; off: always read them",
         )
 
     lint = _command(commands, "lint", "check the model card alone, without reading weights", _lint)
@@ -241,7 +248,11 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="where to write it (default: lineage.fingerprint.safetensors in the model's folder, or here)",
     )
-    fingerprint.add_argument("--name", metavar="ID", help="what to call a local model: the id it will have on the Hub")
+    fingerprint.add_argument(
+        "--name",
+        metavar="ID",
+        help="what to call a local model: the id it will have on the Hub (default: its folder's name)",
+    )
 
     registry = _command(commands, "registry", "build and keep a registry of known models", _registry)
     actions = _registry_actions(registry)
@@ -272,10 +283,17 @@ def _registry_actions(registry: _Parser) -> list[_Parser]:
 
     add = action("add", "fingerprint models and add them")
     add.add_argument("models", metavar="MODEL", nargs="+", help="local folder or file, or owner/name[@revision]")
-    add.add_argument("--name", metavar="ID", help="what to call a local model: the id that it has on the Hub")
+    add.add_argument(
+        "--name",
+        metavar="ID",
+        help="what to call a local model: the id that it has on the Hub (default: its folder's name)",
+    )
     build = action("build", "add many models, a few at a time; a second run goes on where the first one stopped")
     build.add_argument(
-        "sources", metavar="SOURCE", nargs="*", help="a folder of models, a file with an id a line, or an id"
+        "sources",
+        metavar="SOURCE",
+        nargs="*",
+        help="a folder of models (FOLDER/owner/name is called owner/name), a file with an id a line, or an id",
     )
     build.add_argument(
         "--seed", action="store_true", dest="seed_list", help="the well-known base models that docs/bases.md lists"
@@ -284,7 +302,12 @@ def _registry_actions(registry: _Parser) -> list[_Parser]:
     shown = action("list", "list the models")
     shown.add_argument("pattern", metavar="PATTERN", nargs="?", help="only ids that match, such as 'acme/*'")
     remove = action("remove", "remove models")
-    remove.add_argument("models", metavar="ID[@COMMIT]", nargs="+", help="a model, or one commit of it")
+    remove.add_argument(
+        "models",
+        metavar="ID[@COMMIT]",
+        nargs="+",
+        help="a model, or one commit of it, in full as 'list --json' shows it",
+    )
     action("export", "write all entries to a Parquet file").add_argument("file", metavar="FILE")
     action("import", "add the entries of a Parquet file").add_argument("file", metavar="FILE")
     action("merge", "add the entries of another registry").add_argument("other", metavar="FOLDER")
@@ -297,7 +320,7 @@ def _registry_actions(registry: _Parser) -> list[_Parser]:
     for parser in (pull, push):
         parser.add_argument("repository", metavar="REPO", help="owner/name of the dataset repository")
     for parser in (shown, stats):
-        parser.add_argument("--json", action="store_true", help="for machines")
+        parser.add_argument("--json", action="store_true", help="print JSON")
     return found
 
 

@@ -85,7 +85,8 @@ class Subject:
         alike = sorted(self.checkpoint.files[name].size for name in self.checkpoint.weight_files) == sorted(files)
         digests = sorted(self.checkpoint.digests(compute=alike).values()) if alike else []
         if digests and digests == sorted(digest or "" for _, digest in base.fingerprint.source.files.values()):
-            return identical(summary_of(base.fingerprint, base.id), self._held_costs(base))
+            found = identical(summary_of(base.fingerprint, base.id), self._held_costs(base))
+            return replace(found, limits=(*found.limits, _ORIGINS[base.origin]))
         evidence = compare_fingerprints(self.fingerprint(), base.fingerprint, self.options)
         if base.weights is not None and self.options.fingerprints != "only":
             first = _halved(evidence, "fingerprint")
@@ -174,13 +175,11 @@ class Printed:
         costs = self.held.cost, base.cost if isinstance(base, Held) else base.cost()
         digests = [sorted(str(digest) for _, digest in side.source.files.values()) for side in (mine, theirs)]
         if digests[0] == digests[1] and "None" not in digests[0] and digests[0]:
-            return identical(shown, costs)
-        found = _by_prints(compare_fingerprints(mine, theirs, self.options), self.options.bar, shown, costs)
-        said = (
-            "The suspect was compared by a fingerprint file; that it is the model's own is the word of who made it.",
-        )
+            found = identical(shown, costs)
+        else:
+            found = _by_prints(compare_fingerprints(mine, theirs, self.options), self.options.bar, shown, costs)
         of_base = (_ORIGINS[base.origin],) if isinstance(base, Held) else ()
-        return replace(found, limits=(*found.limits, *said, *of_base))
+        return replace(found, limits=(*found.limits, _SUSPECT, *of_base))
 
 
 def summary_of(fingerprint: Fingerprint, id: str) -> ModelSummary:

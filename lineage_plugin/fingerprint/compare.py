@@ -315,7 +315,10 @@ def _mismatch(suspect: Fingerprint, base: Fingerprint) -> str | None:
 
 
 def _limits(suspect: Fingerprint, base: Fingerprint, tokens: bool) -> tuple[str, ...]:
-    said = [*base.limits, *suspect.limits, NOT_SEARCHED]
+    sides = (("base", base), ("suspect", suspect))
+    # Anybody can have written them, so they never stand as this program's own words.
+    said = [f"The {name}'s fingerprint says: {limit}" for name, side in sides for limit in side.limits]
+    said.append(NOT_SEARCHED)
     if tokens:
         said.append(_SAME_ROWS)
     return tuple(dict.fromkeys(said))

@@ -8,7 +8,7 @@ stands for a base only, never for the model that is being checked.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -129,7 +129,10 @@ def _shipped(source: Source) -> Fingerprint | None:
     stated = found.source.files
     fresh = bool(stated) and all(stated[name][1] and there.get(name) == stated[name] for name in stated)
     # Weights that the fingerprint does not know may be those that a loader takes.
-    return found if fresh and not there.keys() - stated.keys() - {FILE} else None
+    if not fresh or there.keys() - stated.keys() - {FILE}:
+        return None
+    # Which model at which commit this is, the Hub knows.
+    return replace(found, source=replace(found.source, id=source.id, revision=source.revision))
 
 
 def made(checkpoint: Checkpoint, options: Options, progress: Progress | None = None) -> Fingerprint:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lineage_plugin.card import Declaration
+from lineage_plugin.checkpoint.names import is_model_id
 from lineage_plugin.findings import Finding, finding
 from lineage_plugin.judge.types import Comparison, Relation
 from lineage_plugin.text import one_line
 
 __all__ = ["Known", "undeclared_findings"]
 
+_PLAIN = re.compile(r"(?!(?:null|true|false|yes|no|on|off|y|n)\Z)[A-Za-z][A-Za-z0-9_.-]*\Z", re.ASCII | re.IGNORECASE)
 _NAMED = 3
 """Further possible parents that a finding names."""
 
@@ -92,14 +95,23 @@ def _undeclared(parents: Sequence[Known], declaration: Declaration, fenced: bool
         )
     others = [one_line(one.id, 100) for one in parents[1 : 1 + _NAMED] if one.standing == nearest.standing]
     open_ = others and not nearest.ahead and nearest.relation != "identical"
-    doubt = f" It could not be told from {', '.join(others)}, which share it, too." if open_ else ""
+    doubt = f"{name} could not be told from {', '.join(others)}, which fit as well. " if open_ else ""
     action = "replace base_model in" if declaration.bases else "add this to"
+    if not is_model_id(nearest.id):
+        # Names in a registry may be any text. Nothing but an id of the Hub can be declared, or is fit to be pasted.
+        return finding(
+            "LIN102",
+            f"{what}, which the card does not declare",
+            file=declaration.file,
+            line=declaration.line,
+            help=f"{doubt}If the model was made from it, declare as base_model the id that it has on the Hub.",
+        )
     return finding(
         "LIN102",
         f"{what}, which the card does not declare",
         file=declaration.file,
         line=declaration.line,
-        help=f"If the model was made from it, {action} the front matter of the card:{doubt}",
+        help=f"{doubt}If the model was made from {name}, {action} the front matter of the card:",
         suggestion=_lines(nearest, fenced),
     )
 
@@ -107,5 +119,7 @@ def _undeclared(parents: Sequence[Known], declaration: Declaration, fenced: bool
 def _lines(parent: Known, fenced: bool) -> tuple[str, ...]:
     """Return the lines that declare a parent, with fences where the card has no front matter."""
     relation = "quantized" if parent.kind == "quantized" else "finetune"
-    lines = (f"base_model: {one_line(parent.id, 200)}", f"base_model_relation: {relation}")
+    # Ids without an owner may read as numbers or truth values in YAML.
+    id = parent.id if "/" in parent.id or _PLAIN.match(parent.id) else f'"{parent.id}"'
+    lines = (f"base_model: {id}", f"base_model_relation: {relation}")
     return lines if fenced else ("---", *lines, "---")

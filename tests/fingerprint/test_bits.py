@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lineage_plugin.fingerprint import bits as module
 from lineage_plugin.fingerprint.bits import cosine_table, dots, popcount, words
 from lineage_plugin.fingerprint.sketch import sketch
 

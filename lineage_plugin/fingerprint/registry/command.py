@@ -63,7 +63,7 @@ def _build(registry: Registry, args: argparse.Namespace, options: Options, progr
     if args.seed_list:
         models.extend(Model(e.id if e.commit is None else f"{e.id}@{e.commit}") for e in seed_entries())
     if not models:
-        raise UsageError("nothing to build from. Give ids, a folder of models, a file of ids, or --seed")
+        raise UsageError("nothing to build from. Give ids, a folder of models, a file with an id a line, or --seed")
     return _built(registry, list(dict.fromkeys(models)), args.workers, options, progress)
 
 
@@ -75,7 +75,10 @@ def _models(source: str) -> Iterator[Model]:
     elif path.is_file():
         if path.stat().st_size > LIST_LIMIT:
             raise UsageError(f"{one_line(source, 200)}: too long for a list of ids")
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        text = path.read_text(encoding="utf-8", errors="replace")
+        if "\0" in text:
+            raise UsageError(f"{one_line(source, 200)}: no list of ids. `lineage registry add` takes a model's file")
+        for line in text.splitlines():
             ref = line.partition("#")[0].strip()
             if ref:
                 yield Model(ref)
@@ -119,10 +122,15 @@ def _list(registry: Registry, args: argparse.Namespace, options: Options, progre
     else:
         width = max((len(listing.id) for listing in found), default=0)
         for listing in found:
-            shape = f"{listing.family}, {plural(listing.layers, 'layer')} of width {listing.width}"
             name = f"{one_line(listing.id, 200):{width}}"
-            print(f"{name}  {listing.commit[:12]}  {shape}, {listing.parameters:,} parameters")
+            print(f"{name}  {listing.commit[:12]}  {_shape(listing)}, {listing.parameters:,} parameters")
     return 0
+
+
+def _shape(listing: Listing) -> str:
+    if listing.family == "unknown":
+        return f"unknown layout, {plural(listing.layers, 'tensor')}"
+    return f"{listing.family}, {plural(listing.layers, 'layer')} of width {listing.width}"
 
 
 def _fields(listing: Listing) -> dict[str, object]:
@@ -147,7 +155,8 @@ def _remove(registry: Registry, args: argparse.Namespace, options: Options, prog
         id, _, commit = ref.partition("@")
         count = registry.remove(id, commit or None)
         if not count:
-            print(f"not there: {one_line(ref, 200)}", file=sys.stderr)
+            whole = " (a commit is given in full, as list --json shows it)" if commit else ""
+            print(f"not there: {one_line(ref, 200)}{whole}", file=sys.stderr)
         removed += count
     _say(registry, f"{removed:,} removed")
     return 0 if removed else 1
@@ -155,7 +164,7 @@ def _remove(registry: Registry, args: argparse.Namespace, options: Options, prog
 
 def _export(registry: Registry, args: argparse.Namespace, options: Options, progress: Progress | None) -> int:
     count = export_parquet(registry, Path(args.file))
-    _say(registry, f"{count:,} entries written to {args.file}")
+    _say(registry, f"{_entries(count)} written to {args.file}")
     return 0
 
 
@@ -182,9 +191,11 @@ def _stats(registry: Registry, args: argparse.Namespace, options: Options, progr
         fields = {"entries": found.rows, "bytes": found.bytes, "families": dict(found.families)}
         print(json.dumps({**fields, "same_weights": found.duplicates}, indent=1))
         return 0
-    print(f"{found.rows:,} entries, {size(found.bytes)}, {found.duplicates:,} with weight files that another one has")
+    print(f"{_entries(found.rows)}, {size(found.bytes)}")
+    if found.duplicates:
+        print(f"{found.duplicates:,} of them have the weight files of another one, under another name or commit")
     for family, count in found.families.items():
-        print(f"{count:9,}  {family}")
+        print(f"{count:9,}  {'unknown layout' if family == 'unknown' else family}")
     return 0
 
 
@@ -193,12 +204,12 @@ def _verify(registry: Registry, args: argparse.Namespace, options: Options, prog
     for fault in found.broken:
         print(f"broken: {one_line(fault.key.id, 200)} at {fault.key.commit[:12]}: {fault.problem}", file=sys.stderr)
     what = "removed" if found.repaired else "broken (--repair removes them)"
-    said = [f"{found.rows:,} entries"]
+    said = [_entries(found.rows)]
     if found.broken:
         said.append(f"{len(found.broken):,} {what}")
     if found.outdated:
         said.append(f"{len(found.outdated):,} {'brought up to date' if found.repaired else 'out of date (--repair)'}")
-    _say(registry, ", ".join(said) if len(said) > 1 else f"{said[0]}, all as they should be")
+    _say(registry, ", ".join(said) if len(said) > 1 else f"{said[0]}, none broken or out of date")
     return 1 if (found.broken or found.outdated) and not found.repaired else 0
 
 
@@ -220,8 +231,12 @@ def _push(registry: Registry, args: argparse.Namespace, options: Options, progre
 
     found = push(registry, args.repository, options, progress=progress)
     sent = f"{plural(found.files, 'file')} sent" if found.files else "nothing new"
-    _say(registry, f"{sent}; {args.repository} holds {found.rows:,} entries at {found.commit[:12]}")
+    _say(registry, f"{sent}; {args.repository} holds {_entries(found.rows)} at {found.commit[:12]}")
     return 0
+
+
+def _entries(count: int) -> str:
+    return f"{count:,} {'entry' if count == 1 else 'entries'}"
 
 
 def _say(registry: Registry, what: str) -> None:
