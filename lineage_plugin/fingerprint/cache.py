@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import tempfile
 from pathlib import Path
 
+from lineage_plugin.checkpoint.files import opened, read_exactly
 from lineage_plugin.errors import InputError
 from lineage_plugin.fingerprint.file import MAX_FILE, read_fingerprint, to_bytes
 from lineage_plugin.fingerprint.types import Fingerprint
@@ -21,14 +23,19 @@ __all__ = ["FingerprintCache", "cache_folder"]
 
 DEFAULT_LIMIT = 256 << 20
 """Bytes that the folder may hold: some 4,000 models."""
+_NAME = re.compile(r"[0-9a-f]{64}\Z")
 
 
 def cache_folder() -> Path:
     """Return where fingerprints are kept: ``LINEAGE_CACHE``, or ``lineage`` in the user's cache folder."""
     given = os.environ.get("LINEAGE_CACHE")
     if given:
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lineage"
+        return Path(given).expanduser()
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lineage"
+    except RuntimeError:
+        # Whoever has no home keeps nothing: there is no file below this one.
+        return Path(os.devnull)
 
 
 class FingerprintCache:
@@ -49,10 +56,10 @@ class FingerprintCache:
         """Return the fingerprint of a model at a commit; None when it is not here, or what is here is damaged."""
         path = self._path(id, commit)
         try:
-            if path.stat().st_size > MAX_FILE:
-                return None
-            found = read_fingerprint(path.read_bytes(), path.name)
-        except (OSError, InputError):
+            with opened(path) as (descriptor, stamp):
+                data = read_exactly(descriptor, 0, min(stamp.size, MAX_FILE + 1))
+            found = read_fingerprint(data, path.name)
+        except InputError:
             return None
         if (found.source.id, found.source.revision) != (id, commit):
             return None
@@ -89,6 +96,9 @@ class FingerprintCache:
     def _shrink(self) -> None:
         found = []
         for path in self._folder.glob("*/*.safetensors"):
+            # The folder may hold what is not the cache's, too.
+            if not _NAME.match(path.stem):
+                continue
             with contextlib.suppress(OSError):
                 status = path.stat()
                 found.append((status.st_mtime_ns, status.st_size, path))

@@ -78,6 +78,8 @@ def _header(source: Source, name: str, guess: int, limit: TensorLimit) -> Header
         # What came along with the header is tensor data.
         source.ledger.spend(0, len(data) - size)
     header = parse_header(data, total, file=name, where=where)
+    if header.metadata.get("format", "").startswith("lineage-fingerprint/"):
+        raise UnreadableCheckpoint(where, "this is the fingerprint of a model, not its weights", "Give the weights.")
     limit.add(len(header.tensors))
     return header
 

@@ -120,17 +120,17 @@ def _list(registry: Registry, args: argparse.Namespace, options: Options, progre
     if args.json:
         print(json.dumps([_fields(listing) for listing in found], indent=1))
     else:
-        width = max((len(listing.id) for listing in found), default=0)
+        width = max((len(one_line(listing.id, 200)) for listing in found), default=0)
         for listing in found:
             name = f"{one_line(listing.id, 200):{width}}"
-            print(f"{name}  {listing.commit[:12]}  {_shape(listing)}, {listing.parameters:,} parameters")
+            print(f"{name}  {one_line(listing.commit[:12])}  {_shape(listing)}, {listing.parameters:,} parameters")
     return 0
 
 
 def _shape(listing: Listing) -> str:
     if listing.family == "unknown":
         return f"unknown layout, {plural(listing.layers, 'tensor')}"
-    return f"{listing.family}, {plural(listing.layers, 'layer')} of width {listing.width}"
+    return f"{one_line(listing.family)}, {plural(listing.layers, 'layer')} of width {listing.width}"
 
 
 def _fields(listing: Listing) -> dict[str, object]:
@@ -195,14 +195,15 @@ def _stats(registry: Registry, args: argparse.Namespace, options: Options, progr
     if found.duplicates:
         print(f"{found.duplicates:,} of them have the weight files of another one, under another name or commit")
     for family, count in found.families.items():
-        print(f"{count:9,}  {'unknown layout' if family == 'unknown' else family}")
+        print(f"{count:9,}  {'unknown layout' if family == 'unknown' else one_line(family)}")
     return 0
 
 
 def _verify(registry: Registry, args: argparse.Namespace, options: Options, progress: Progress | None) -> int:
     found = registry.verify(repair=args.repair, progress=progress)
     for fault in found.broken:
-        print(f"broken: {one_line(fault.key.id, 200)} at {fault.key.commit[:12]}: {fault.problem}", file=sys.stderr)
+        entry = f"{one_line(fault.key.id, 200)} at {one_line(fault.key.commit[:12])}"
+        print(f"broken: {entry}: {fault.problem}", file=sys.stderr)
     what = "removed" if found.repaired else "broken (--repair removes them)"
     said = [_entries(found.rows)]
     if found.broken:

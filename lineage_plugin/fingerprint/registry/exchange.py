@@ -98,7 +98,7 @@ def export_parquet(registry: Registry, file: Path) -> int:
 
     Args:
         registry: Where they are.
-        file: The file; one that is there is replaced.
+        file: The file; one that is there is replaced, and a link keeps pointing where it points.
 
     Returns:
         How many there were.
@@ -113,8 +113,11 @@ def export_parquet(registry: Registry, file: Path) -> int:
 def write_parquet(entries: Iterable[Entry], file: Path) -> int:
     """Write entries to a Parquet file, see :func:`export_parquet`."""
     pq, count = parquet(), 0
+    file = file.resolve()
+    if file.exists() and not file.is_file():
+        raise UsageError(f"{shown(file)}: is no file that could be replaced; name another one")
     try:
-        descriptor, name = tempfile.mkstemp(dir=file.absolute().parent, prefix=".", suffix=".tmp")
+        descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=".", suffix=".tmp")
     except OSError as error:
         raise _unwritable(file, error) from None
     left = iter(entries)

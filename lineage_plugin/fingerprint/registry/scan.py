@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from lineage_plugin.checkpoint.names import shown
+from lineage_plugin.errors import InputError, UnreadableCheckpoint
 from lineage_plugin.fingerprint.cache import cache_folder
 from lineage_plugin.fingerprint.file import read_fingerprint
 from lineage_plugin.fingerprint.registry.index import Index
@@ -17,6 +19,8 @@ __all__ = ["KnownModels", "registry_folder"]
 
 MOST_CANDIDATES = 4
 """Candidates whose coins are tossed: the nearest by code, unrelated ones hardly ever among them."""
+_LOOKED_AT = 64
+"""Candidates among which these are chosen, one an id."""
 
 
 def registry_folder(given: str | None) -> Path:
@@ -46,7 +50,7 @@ class KnownModels:
     def get(self, id: str) -> Fingerprint | None:
         """Return the fingerprint of a model of the registry, of the commit added last; None when it is not there."""
         entry = self._registry.get(id)
-        return None if entry is None else read_fingerprint(entry.fingerprint, id)
+        return None if entry is None else _read(entry.fingerprint, id)
 
     def relatives(self, suspect: Fingerprint, options: Options) -> tuple[Relative, ...]:
         """Return the models of the registry that are relatives of a model: possible parents first, the nearest first.
@@ -58,11 +62,29 @@ class KnownModels:
         Raises:
             InputError: When the registry is damaged.
         """
-        rows = [candidate.row for candidate in self._index.candidates(suspect, MOST_CANDIDATES)]
+        nearest: dict[str, int] = {}
+        for candidate in self._index.candidates(suspect, _LOOKED_AT):
+            # Neither the model itself nor further commits of another may crowd out the others.
+            id = self._catalogue.key(candidate.row).id
+            if id != suspect.source.id and len(nearest) < MOST_CANDIDATES:
+                nearest.setdefault(id, candidate.row)
+        rows = list(nearest.values())
         keys = [self._catalogue.key(row) for row in rows]
         entries = [
-            (key.id, key.commit, read_fingerprint(data, key.id))
+            (key.id, key.commit, _read(data, key.id))
             for key, data in zip(keys, self._registry.fetch(self._catalogue, rows), strict=True)
-            if data is not None and key.id != suspect.source.id
+            if data is not None
         ]
         return relatives_among(suspect, entries, len(self), options)
+
+
+def _read(data: bytes, id: str) -> Fingerprint:
+    """Read a fingerprint of the registry, which must be the one of the model that the registry says."""
+    remedy = "Find what is broken with `lineage registry verify`; --repair removes it."
+    try:
+        found = read_fingerprint(data, shown(id))
+    except InputError as error:
+        raise UnreadableCheckpoint(error.where, f"of the registry, {error.problem}", remedy) from None
+    if found.source.id != id:
+        raise UnreadableCheckpoint(shown(id), "the registry holds another model's fingerprint under this name", remedy)
+    return found

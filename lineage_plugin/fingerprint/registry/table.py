@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -246,7 +247,8 @@ def _failing(folder: Path) -> Iterator[None]:
     try:
         yield
     except _FAILURES as error:
-        reason = one_line(str(error).partition("\n")[0], 160)
+        # Lance says where in its own source it was, too.
+        reason = one_line(re.split(r",?\s*\S*/\.cargo/", str(error).partition("\n")[0])[0], 160)
         raise InputError(
             shown(folder),
             f"the registry cannot be read or written ({reason})",
