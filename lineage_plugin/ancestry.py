@@ -68,8 +68,11 @@ def in_registry(
         HubError: When the Hub does not deliver.
     """
     mine, options = subject.fingerprint(), subject.options
-    relatives = known.relatives(mine, options)
     declared = {claim.id for claim in declaration.bases} | {comparison.base.id for comparison in comparisons}
+    relatives = tuple(
+        replace(one, relation="identical", identical=True) if subject.is_copy_of(one.fingerprint) else one
+        for one in known.relatives(mine, options, sorted(declared))
+    )
     others = [one for one in relatives if one.id not in declared]
     cosines = {one.id: unit_cosines(mine, one.fingerprint) for one in relatives}
     prints = _declared_prints(subject, known, declaration, bases) if others and comparisons else []

@@ -118,7 +118,9 @@ def check(
         comparisons += found.comparisons
         findings += found.findings
     report = _report(subject.summary(), declaration, comparisons, findings, suspect.cost() + relatives.cost, options)
-    return replace(report, merge=relatives.merge, closest=relatives.closest)
+    # What the registry has beyond the declared bases is in the findings; the sentence is about these.
+    summary = _sentence(report.suspect, declaration, relatives.comparisons, findings)
+    return replace(report, summary=summary, merge=relatives.merge, closest=relatives.closest)
 
 
 def scan(

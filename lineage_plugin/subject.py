@@ -81,10 +81,7 @@ class Subject:
                 help_ = "Give the base itself instead of its fingerprint."
                 raise UsageError(f"{one_line(base.id, 200)}: an adapter is compared with its base's weights. {help_}")
             return self._against(base.weights())
-        files = [size for size, _ in base.fingerprint.source.files.values()]
-        alike = sorted(self.checkpoint.files[name].size for name in self.checkpoint.weight_files) == sorted(files)
-        digests = sorted(self.checkpoint.digests(compute=alike).values()) if alike else []
-        if digests and digests == sorted(digest or "" for _, digest in base.fingerprint.source.files.values()):
+        if self.is_copy_of(base.fingerprint):
             found = identical(summary_of(base.fingerprint, base.id), self._held_costs(base))
             return replace(found, limits=(*found.limits, _ORIGINS[base.origin]))
         evidence = compare_fingerprints(self.fingerprint(), base.fingerprint, self.options)
@@ -96,6 +93,14 @@ class Subject:
             evidence = first
         found = _by_prints(evidence, self.options.bar, summary_of(base.fingerprint, base.id), self._held_costs(base))
         return replace(found, limits=(*found.limits, _ORIGINS[base.origin]))
+
+    def is_copy_of(self, other: Fingerprint) -> bool:
+        """Return whether a fingerprint was made of the same weight files; local ones are read if their sizes agree."""
+        theirs = other.source.files.values()
+        sizes = sorted(self.checkpoint.files[name].size for name in self.checkpoint.weight_files)
+        if sizes != sorted(size for size, _ in theirs) or any(digest is None for _, digest in theirs):
+            return False
+        return sorted(self.checkpoint.digests(compute=True).values()) == sorted(str(digest) for _, digest in theirs)
 
     def charge(self) -> Cost:
         """Return what was read of the model since this was last asked."""
@@ -157,6 +162,11 @@ class Printed:
         """Return the model's fingerprint."""
         return self.held.fingerprint
 
+    def is_copy_of(self, other: Fingerprint) -> bool:
+        """Return whether both fingerprints were made of the same weight files."""
+        mine, theirs = ([d for _, d in side.source.files.values()] for side in (self.held.fingerprint, other))
+        return bool(mine) and None not in mine and sorted(map(str, mine)) == sorted(map(str, theirs))
+
     def charge(self) -> Cost:
         """Return what reading the fingerprint cost."""
         return self.held.cost
@@ -173,8 +183,7 @@ class Printed:
         theirs = base.fingerprint if isinstance(base, Held) else made(base, self.options, self.progress)
         shown = summary_of(theirs, base.id)
         costs = self.held.cost, base.cost if isinstance(base, Held) else base.cost()
-        digests = [sorted(str(digest) for _, digest in side.source.files.values()) for side in (mine, theirs)]
-        if digests[0] == digests[1] and "None" not in digests[0] and digests[0]:
+        if self.is_copy_of(theirs):
             found = identical(shown, costs)
         else:
             found = _by_prints(compare_fingerprints(mine, theirs, self.options), self.options.bar, shown, costs)

@@ -74,7 +74,8 @@ class FingerprintCache:
         if source.revision is None:
             return
         path = self._path(source.id, source.revision)
-        with contextlib.suppress(OSError):
+        # What could not be read again (a file has an odd name) is not kept.
+        with contextlib.suppress(OSError, InputError):
             path.parent.mkdir(parents=True, exist_ok=True)
             # Whole or not at all, whoever else writes.
             descriptor, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")

@@ -24,10 +24,12 @@ from lineage_plugin.evidence.rounding import common_block
 from lineage_plugin.evidence.sample import read_units
 from lineage_plugin.fingerprint.grids import quantise_axes, quantise_energy, quantise_strength
 from lineage_plugin.fingerprint.plan import AXES_UNITS, ShelfPlan, axes_units, plan_shelves
+from lineage_plugin.fingerprint.reading import LINE, MOST_LIMITS, SENTENCE
 from lineage_plugin.fingerprint.sketch import sketch
 from lineage_plugin.fingerprint.types import Fingerprint, Shelf, Source, StreamSketch, Strip, TokenizerSketch
 from lineage_plugin.judge.assemble import summarise
 from lineage_plugin.options import Progress
+from lineage_plugin.text import one_line
 from lineage_plugin.tokens.formats import FORMATS
 
 __all__ = ["fingerprint_of"]
@@ -86,10 +88,11 @@ def fingerprint_of(
         source=Source(
             id=_name(checkpoint, name),
             revision=checkpoint.revision,
-            format=summary.format or checkpoint.format,
+            format=one_line(summary.format or checkpoint.format, LINE),
             files=files,
             parameters=summary.parameters or 0,
-            architecture=summary.architecture,
+            # What a configuration says may be anything, and must not keep a model from having a fingerprint.
+            architecture=one_line(summary.architecture or "", LINE) or None,
             tool=f"lineage-plugin {__version__}",
         ),
         family=anatomy.family,
@@ -99,7 +102,7 @@ def fingerprint_of(
         shelves=tuple(shelves),
         stream=_stream(reader, anatomy),
         tokenizer=_tokenizer(checkpoint),
-        limits=anatomy.limits,
+        limits=tuple(line for text in anatomy.limits[:MOST_LIMITS] if (line := one_line(text, SENTENCE))),
         part=anatomy.part,
     )
 

@@ -21,7 +21,18 @@ from lineage_plugin.fingerprint.grids import elements
 from lineage_plugin.fingerprint.types import FORMAT, Fingerprint, Shelf, Source, StreamSketch, Strip, TokenizerSketch
 from lineage_plugin.text import one_line
 
-__all__ = ["FILE", "MAX_FILE", "NUMPY", "TENSORS", "is_fingerprint", "is_source", "read_fingerprint"]
+__all__ = [
+    "FILE",
+    "LINE",
+    "MAX_FILE",
+    "MOST_LIMITS",
+    "NUMPY",
+    "SENTENCE",
+    "TENSORS",
+    "is_fingerprint",
+    "is_source",
+    "read_fingerprint",
+]
 
 ByteArray = NDArray[np.uint8]
 BoolArray = NDArray[np.bool_]
@@ -41,7 +52,7 @@ NUMPY = {"I16": "<i2", "U16": "<u2", "I8": "i1", "U8": "u1"}
 _MOST_SHELVES, _MOST_LAYERS, _MOST_HELD, _MOST_AXES = 4096, 4096, 4096, 16
 _MOST_ROLES, _MOST_STRIPS = 16, 8192
 """Strips of a shelf, and of all shelves: each costs time, however small it is."""
-_MOST_LIMITS = 64
+MOST_LIMITS = 64
 _MOST_UNITS = _MOST_NUMBER = 1 << 20
 """Units of a group; numbers of layers, tensors and experts."""
 _MOST_DIM = (1 << 31) - 1
@@ -51,7 +62,8 @@ _BITS = (8, 16, 32, 64, 128, 256, 512, 1024)
 _LEAST_EXPONENT, _MOST_EXPONENT = -12, 8
 _AXES_UNITS, _TOKEN_ROWS = 16, 64
 _VALUES, _CONTAINERS = 1 << 18, 1 << 15
-_LINE, _SENTENCE = 200, 1000
+LINE, SENTENCE = 200, 1000
+"""Characters of a text, and of a limit."""
 
 _START = re.compile(rb'"format"\s*:\s*"lineage-fingerprint/')
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\Z")
@@ -224,7 +236,7 @@ def _fingerprint(members: _Members, flat: _Flat) -> Fingerprint:
         shelves=tuple(shelves),
         stream=None if stream is None else _stream(_Members(stream, "the stream"), flat),
         tokenizer=None if tokenizer is None else _tokenizer(tokenizer),
-        limits=tuple(_text(value, _is_sentence, "a limit") for value in members.listed("limits", _MOST_LIMITS)),
+        limits=tuple(_text(value, _is_sentence, "a limit") for value in members.listed("limits", MOST_LIMITS)),
         part=members.perhaps("part", _is_tensor) or "",
     )
     members.end()
@@ -432,11 +444,11 @@ def is_source(text: str) -> bool:
 
 
 def _is_line(text: str) -> bool:
-    return bool(text) and one_line(text, _LINE) == text
+    return bool(text) and one_line(text, LINE) == text
 
 
 def _is_sentence(text: str) -> bool:
-    return bool(text) and one_line(text, _SENTENCE) == text
+    return bool(text) and one_line(text, SENTENCE) == text
 
 
 def _is_tensor(text: str) -> bool:

@@ -52,15 +52,21 @@ def undeclared_findings(
         fenced: Whether the card has a front matter.
 
     Returns:
-        LIN102 when a possible parent was found and nothing that is declared is supported by the weights; LIN105 when a
-        declared base is, and another model is clearly nearer.
+        LIN102 when a possible parent was found and nothing that is declared is supported by the weights, LIN104 when it
+        is the same model; LIN105 when a declared base is supported, and another model is clearly nearer.
     """
     declared = {claim.id for claim in declaration.bases} | {comparison.base.id for comparison in comparisons}
     parents = [one for one in relatives if one.standing > 0 and one.relation in ("derived", "identical")]
     supported = any(comparison.relation in ("derived", "identical") for comparison in comparisons)
     if not parents or any(one.id in declared for one in parents[:1]):
         return ()
-    if not supported and not any(one.id in declared for one in parents):
+    confirmed = supported or any(one.id in declared for one in parents)
+    if parents[0].relation == "identical" and not confirmed:
+        copy = one_line(parents[0].id, 200)
+        help_ = "If this is a copy, say so in the card, or link to the original instead."
+        message = f"the weight files are identical to those of {copy}"
+        return (finding("LIN104", message, file=declaration.file, line=declaration.line, help=help_),)
+    if not confirmed:
         return (_undeclared(parents, declaration, fenced),)
     nearer = next((one for one in parents if one.nearer and one.id not in declared), None)
     if nearer is None:
@@ -93,7 +99,7 @@ def _undeclared(parents: Sequence[Known], declaration: Declaration, fenced: bool
             line=declaration.line,
             help="Declare as base_model what the model was made from.",
         )
-    others = [one_line(one.id, 100) for one in parents[1 : 1 + _NAMED] if one.standing == nearest.standing]
+    others = [one_line(one.id, 100) for one in parents[1 : 1 + _NAMED] if one.standing >= 2]
     open_ = others and not nearest.ahead and nearest.relation != "identical"
     doubt = f"{name} could not be told from {', '.join(others)}, which fit as well. " if open_ else ""
     action = "replace base_model in" if declaration.bases else "add this to"

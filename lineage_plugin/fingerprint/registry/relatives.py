@@ -92,8 +92,10 @@ def _ordered(suspect: Fingerprint, found: Sequence[Relative]) -> tuple[Relative,
     cosines = {id(one): unit_cosines(suspect, one.fingerprint) for one in found}
 
     def order(one: Relative, other: Relative) -> int:
-        if one.standing != other.standing:
-            return other.standing - one.standing
+        # A copy that was hardly changed has no clear direction: possible parents are ranked by nearness alone.
+        ranks = min(one.standing, 2), min(other.standing, 2)
+        if ranks[0] != ranks[1]:
+            return ranks[1] - ranks[0]
         if one.standing < 2 and one.evidence.kept.estimate != other.evidence.kept.estimate:
             # Of models that are not contained whole, a parent is contained most.
             return -1 if (one.evidence.kept.estimate or 0.0) > (other.evidence.kept.estimate or 0.0) else 1

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from lineage_plugin.checkpoint.names import shown
-from lineage_plugin.errors import InputError, UnreadableCheckpoint
+from lineage_plugin.errors import InputError, UnreadableCheckpoint, UsageError
 from lineage_plugin.fingerprint.cache import cache_folder
 from lineage_plugin.fingerprint.file import read_fingerprint
 from lineage_plugin.fingerprint.registry.index import Index
@@ -35,13 +36,15 @@ class KnownModels:
         folder: The registry's folder.
 
     Raises:
-        UsageError: When there is none, or what reads it is not installed.
+        UsageError: When there is none, it is empty, or what reads it is not installed.
         InputError: When it is none that this version can read.
     """
 
     def __init__(self, folder: Path) -> None:
         self._registry = Registry.open(folder)
         self._catalogue = self._registry.codes()
+        if not len(self._catalogue):
+            raise UsageError(f"{shown(folder)}: the registry is empty. Add models with `lineage registry build`")
         self._index = Index(self._catalogue.codes)
 
     def __len__(self) -> int:
@@ -52,12 +55,13 @@ class KnownModels:
         entry = self._registry.get(id)
         return None if entry is None else _read(entry.fingerprint, id)
 
-    def relatives(self, suspect: Fingerprint, options: Options) -> tuple[Relative, ...]:
+    def relatives(self, suspect: Fingerprint, options: Options, declared: Collection[str] = ()) -> tuple[Relative, ...]:
         """Return the models of the registry that are relatives of a model: possible parents first, the nearest first.
 
         Args:
             suspect: The model. Entries of its own id are passed over.
             options: Bar and seed.
+            declared: Ids that are looked at in any case.
 
         Raises:
             InputError: When the registry is damaged.
@@ -75,6 +79,10 @@ class KnownModels:
             for key, data in zip(keys, self._registry.fetch(self._catalogue, rows), strict=True)
             if data is not None
         ]
+        for id in declared:
+            entry = None if id in nearest or id == suspect.source.id else self._registry.get(id)
+            if entry is not None:
+                entries.append((id, entry.listing.commit, _read(entry.fingerprint, id)))
         return relatives_among(suspect, entries, len(self), options)
 
 

@@ -77,7 +77,7 @@ def test_exports_are_whole_or_not_there(registry: Registry, tmp_path: Path, monk
     assert pq.read_table(file).num_rows == 0
     with pytest.raises(UsageError, match="cannot be written"):
         export_parquet(registry, tmp_path / "absent" / "x.parquet")
-    with pytest.raises(UsageError, match="cannot be written"):
+    with pytest.raises(UsageError, match="is no file that could be replaced"):
         export_parquet(registry, tmp_path / "registry")
 
 
