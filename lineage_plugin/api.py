@@ -19,6 +19,7 @@ from lineage_plugin.card import BaseClaim, Declaration, base_not_found, claims_o
 from lineage_plugin.checkpoint import Checkpoint, Cost, open_checkpoint
 from lineage_plugin.checkpoint.beside import source_of
 from lineage_plugin.checkpoint.files import inside
+from lineage_plugin.checkpoint.open import locate
 from lineage_plugin.errors import BudgetExceeded, HubDenied, HubNotFound, InputError, UsageError
 from lineage_plugin.findings import Finding, Level, finding
 from lineage_plugin.fingerprint.file import to_bytes
@@ -117,7 +118,8 @@ def check(
         found = in_registry(subject, known, declaration, opened, comparisons, card=text)
         comparisons += found.comparisons
         findings += found.findings
-    report = _report(subject.summary(), declaration, comparisons, findings, suspect.cost() + relatives.cost, options)
+    spent = suspect.cost() + relatives.cost
+    report = _report(subject.summary(), declaration, comparisons, findings, spent, options, card=card)
     # What the registry has beyond the declared bases is in the findings; the sentence is about these.
     summary = _sentence(report.suspect, declaration, relatives.comparisons, findings)
     return replace(report, summary=summary, merge=relatives.merge, closest=relatives.closest)
@@ -164,7 +166,7 @@ def scan(
     declaration, _ = read_card(text, file=card or "README.md", adapter_config=adapter)
     found = in_registry(subject, known, declaration, (), (), card=text)
     spent = held.cost if held is not None else suspect.cost()
-    report = _report(subject.summary(), declaration, found.comparisons, found.findings, spent, options)
+    report = _report(subject.summary(), declaration, found.comparisons, found.findings, spent, options, card=card)
     return report if found.findings else replace(report, summary=_found(report, len(known)))
 
 
@@ -264,7 +266,7 @@ def _check_fingerprint(
         relatives = in_registry(subject, known, declaration, opened, comparisons, card=text)
         comparisons += relatives.comparisons
         found += relatives.findings
-    return _report(subject.summary(), declaration, comparisons, found, held.cost, options)
+    return _report(subject.summary(), declaration, comparisons, found, held.cost, options, card=card)
 
 
 def _without_doubles(lineage: Sequence[Finding], relatives: Sequence[Finding]) -> list[Finding]:
@@ -389,7 +391,7 @@ def _without_weights(model: str, card: str | None, error: InputError, options: O
     declaration, findings = read_card(text, file=card or "README.md", adapter_config=_decoded(adapter))
     unreadable = finding(error.code, error.problem, file=error.where, help=error.remedy)
     summary = ModelSummary(model, None, None, None, None)
-    return _report(summary, declaration, [], [*findings, unreadable], Cost(), options)
+    return _report(summary, declaration, [], [*findings, unreadable], Cost(), options, card=card)
 
 
 def _decoded(data: bytes | None) -> str | None:
@@ -403,6 +405,8 @@ def _report(
     findings: Sequence[Finding],
     suspect_cost: Cost,
     options: Options,
+    *,
+    card: str | None = None,
 ) -> Report:
     cost = suspect_cost
     for comparison in comparisons:
@@ -423,7 +427,17 @@ def _report(
         summary=_sentence(suspect, declaration, comparisons, findings),
         cost=cost,
         settings=Settings(options.bar, options.seed, options.exhaustive, options.budget),
+        folder=_folder(suspect.id),
+        card=card,
     )
+
+
+def _folder(model: str) -> str | None:
+    """Return the folder of a model on this machine, as its user named it; None for one of the Hub."""
+    place = locate(model)
+    if not isinstance(place, str):
+        return None
+    return place if Path(place).is_dir() else str(Path(place).parent)
 
 
 def _sentence(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from lineage_plugin._links import DOCS
+
 __all__ = ["CODES", "Finding", "Level", "Rule"]
 
 Level = Literal["error", "warning", "note"]
@@ -23,6 +25,11 @@ class Rule:
     code: str
     title: str
     level: Level
+
+    @property
+    def help_uri(self) -> str:
+        """The page that explains the code."""
+        return f"{DOCS}/findings.md#{self.code.lower()}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -282,7 +282,9 @@ class Comparison:
 class Report:
     """The whole answer: card and weights of one suspect against its bases.
 
-    ``merge`` and ``closest`` are about several relatives together; None when there was one only.
+    ``merge`` and ``closest`` are about several relatives together; None when there was one only. ``folder`` is the
+    suspect's, as the caller named it (None for a model of the Hub), and ``card`` the card that was given instead of the
+    suspect's own: the files of findings lie there (:func:`lineage_plugin.report.places.place`).
     """
 
     created: str
@@ -296,6 +298,8 @@ class Report:
     settings: Settings = DEFAULTS
     merge: Merge | None = None
     closest: Closest | None = None
+    folder: str | None = None
+    card: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

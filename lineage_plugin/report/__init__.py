@@ -4,9 +4,11 @@ A format is a module of this package named ``<format>_report`` with one function
 
     def render(report: Report, *, color: bool, width: int, unicode: bool) -> str
 
-The folder is the registry: adding a module adds a format, and none is imported before it is asked for. Sentences
-that several formats share are in :mod:`~lineage_plugin.report.phrases`, the picture of the layers in
-:mod:`~lineage_plugin.report.picture`.
+A format that holds several models in one document of its own making has ``render_all`` besides, with a sequence of
+reports; of other formats the reports stand one below the other. The folder is the registry: adding a module adds a
+format, and none is imported before it is asked for. Sentences that several formats share are in
+:mod:`~lineage_plugin.report.phrases`, the picture of the layers in :mod:`~lineage_plugin.report.picture`, the places of
+files in :mod:`~lineage_plugin.report.places`.
 
 Example:
     >>> from lineage_plugin.report import formats
@@ -18,6 +20,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 from lineage_plugin.errors import UsageError
@@ -25,7 +28,7 @@ from lineage_plugin.errors import UsageError
 if TYPE_CHECKING:
     from lineage_plugin.judge.types import Report
 
-__all__ = ["FailOn", "exit_code", "formats", "render"]
+__all__ = ["FailOn", "exit_code", "formats", "render", "render_all"]
 
 FailOn = Literal["error", "warning", "note", "never"]
 
@@ -59,10 +62,40 @@ def render(report: Report, format: str = "text", *, color: bool = False, width: 
     Raises:
         UsageError: When there is no such format.
     """
+    return _module(format).render(report, color=color, width=width, unicode=unicode).rstrip("\n") + "\n"
+
+
+def render_all(
+    reports: Sequence[Report], format: str = "text", *, color: bool = False, width: int = 80, unicode: bool = True
+) -> str:
+    """Write the reports on several models as one text; of a single report the text is that of :func:`render`.
+
+    Args:
+        reports: The reports; for most formats there may be none.
+        format: One of :func:`formats`.
+        color: As for :func:`render`.
+        width: As for :func:`render`.
+        unicode: As for :func:`render`.
+
+    Returns:
+        The text, ending in one newline.
+
+    Raises:
+        UsageError: When there is no such format.
+    """
+    module = _module(format)
+    if len(reports) == 1:
+        return render(reports[0], format, color=color, width=width, unicode=unicode)
+    write = getattr(module, "render_all", None)
+    if write is not None:
+        return cast(str, write(reports, color=color, width=width, unicode=unicode)).rstrip("\n") + "\n"
+    return "\n".join(render(report, format, color=color, width=width, unicode=unicode) for report in reports)
+
+
+def _module(format: str) -> _Format:
     if format not in formats():
         raise UsageError(f"no report format {format!r}; there are {', '.join(formats())}")
-    module = cast(_Format, importlib.import_module(f"{__name__}.{format}{_SUFFIX}"))
-    return module.render(report, color=color, width=width, unicode=unicode).rstrip("\n") + "\n"
+    return cast(_Format, importlib.import_module(f"{__name__}.{format}{_SUFFIX}"))
 
 
 def exit_code(report: Report, fail_on: FailOn = "error") -> Literal[0, 1, 3]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
@@ -28,9 +29,10 @@ from lineage_plugin.judge.types import (
     Scrubbed,
 )
 
-__all__ = ["SCHEMA", "render", "schema", "to_dict"]
+__all__ = ["COLLECTION", "SCHEMA", "render", "render_all", "schema", "to_dict"]
 
 SCHEMA = "lineage-report/1"
+COLLECTION = "lineage-reports/1"
 
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -49,6 +51,12 @@ def render(report: Report, *, color: bool = False, width: int = 80, unicode: boo
         The JSON text, indented by two, fields in the order of the schema, ending in a newline.
     """
     return json.dumps(to_dict(report), indent=2, ensure_ascii=True, allow_nan=False) + "\n"
+
+
+def render_all(reports: Sequence[Report], *, color: bool = False, width: int = 80, unicode: bool = True) -> str:
+    """Write the reports on several models as one JSON text, ``{"schema": "lineage-reports/1", "reports": [...]}``."""
+    found = {"schema": COLLECTION, "reports": [to_dict(report) for report in reports]}
+    return json.dumps(found, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
 
 
 def schema() -> dict[str, Any]:

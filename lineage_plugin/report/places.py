@@ -1,0 +1,36 @@
+"""Where on this machine the file of a finding is: what an annotation, an alert or an editor can open."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lineage_plugin.judge.types import Report
+
+__all__ = ["card_of", "place"]
+
+
+def place(report: Report, file: str | None) -> str | None:
+    """Return the path of a finding's file, with forward slashes, as seen from where the check was started.
+
+    Args:
+        report: The report that the finding is in.
+        file: The file: relative to the model, below the model as messages name it, or the card that was given.
+
+    Returns:
+        The path, relative when the model was named by a relative path; None when the file is not on this machine.
+    """
+    if file is None:
+        return None
+    if file == report.card:
+        return Path(file).as_posix()
+    if report.folder is None:
+        return None
+    folder, path = Path(report.folder), Path(file)
+    return (path if path.is_relative_to(folder) and path != folder else folder / path).as_posix()
+
+
+def card_of(report: Report) -> str | None:
+    """Return the path of the card that was read; None when there was none or it is not on this machine."""
+    return place(report, report.declared.file)
