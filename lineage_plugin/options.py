@@ -34,8 +34,8 @@ class Options:
         offline: Never touch the network; ids of the Hub are refused unless they are local folders.
         token: Hub token, or None to use the environment's; sent to the Hub endpoint only.
         endpoint: Hub endpoint, or None for ``HF_ENDPOINT`` or the public Hub.
-        fingerprints: ``auto``: a base on the Hub is first compared by its fingerprint, where one is at hand, and read
-            where that does not show descent. ``only``: it is not read then. ``off``: weights are read.
+        fingerprints: ``auto``: a base on the Hub is first compared by its fingerprint, where one is at hand and the
+            suspect is on this machine or has one at hand, too, and read where that does not show descent. ``only``: it is not read then. ``off``: weights are read.
     """
 
     bar: float = DEFAULT_BAR

@@ -16,7 +16,7 @@ from lineage_plugin.evidence.gather import gather
 from lineage_plugin.evidence.models import Models, models_of
 from lineage_plugin.evidence.pair import PairEvidence, StageCoins
 from lineage_plugin.fingerprint.compare import compare_fingerprints
-from lineage_plugin.fingerprint.known import Held, made
+from lineage_plugin.fingerprint.known import Held, is_near, made
 from lineage_plugin.fingerprint.types import Fingerprint
 from lineage_plugin.judge.assemble import compared, identical, summarise
 from lineage_plugin.judge.relation import is_decided, relation_of
@@ -84,6 +84,9 @@ class Subject:
         if self.is_copy_of(base.fingerprint):
             found = identical(summary_of(base.fingerprint, base.id), self._held_costs(base))
             return replace(found, limits=(*found.limits, _ORIGINS[base.origin]))
+        if base.weights is not None and self.options.fingerprints == "auto" and not self._is_printed():
+            # From afar a fingerprint of the suspect would cost several times what a comparison of weights samples.
+            return self._against(base.weights())
         evidence = compare_fingerprints(self.fingerprint(), base.fingerprint, self.options)
         if base.weights is not None and self.options.fingerprints != "only":
             first = _halved(evidence, "fingerprint")
@@ -93,6 +96,9 @@ class Subject:
             evidence = first
         found = _by_prints(evidence, self.options.bar, summary_of(base.fingerprint, base.id), self._held_costs(base))
         return replace(found, limits=(*found.limits, _ORIGINS[base.origin]))
+
+    def _is_printed(self) -> bool:
+        return self._fingerprint is not None or is_near(self.checkpoint, self.options)
 
     def is_copy_of(self, other: Fingerprint) -> bool:
         """Return whether a fingerprint was made of the same weight files; local ones are read if their sizes agree."""

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from lineage_plugin import Options, UsageError, check, compare
+from lineage_plugin import Options, UsageError, check, compare, fingerprint_model
 from lineage_plugin.checkpoint import open_checkpoint
 from lineage_plugin.cli import main
 from lineage_plugin.fingerprint.cache import FingerprintCache
@@ -128,18 +128,30 @@ def weight_reads(hub: LocalHub, repo: str) -> int:
 
 def test_a_shipped_fingerprint_saves_reading_the_base(published: LocalHub) -> None:
     options = Options(endpoint=published.endpoint)
-    report = compare("acme/honest", "acme/base", options=options)
+    report = compare(str(EXAMPLES / "honest"), "acme/base", options=options)
     found = report.comparisons[0]
     assert found.relation == "derived"
-    assert weight_reads(published, "acme/base") == 0 < weight_reads(published, "acme/honest")
+    assert weight_reads(published, "acme/base") == 0
     assert any("publisher's word" in limit for limit in found.limits)
     # Either way of looking could have made the claim, so each has half of the average.
     assert [(stage.name, stage.weight) for stage in found.evidence.stages] == [("fingerprint", 0.5)]
     assert found.evidence.log10_e == pytest.approx(found.evidence.stages[0].log10_e - np.log10(2))
 
 
+def test_of_a_suspect_on_the_hub_weights_are_read_unless_its_fingerprint_is_at_hand(published: LocalHub) -> None:
+    options = Options(endpoint=published.endpoint)
+    found = compare("acme/honest", "acme/base", options=options).comparisons[0]
+    assert found.relation == "derived" and all(stage.name != "fingerprint" for stage in found.evidence.stages)
+    assert weight_reads(published, "acme/base") > 0
+    fingerprint_model("acme/honest", options=options)
+    published.log.clear()
+    found = compare("acme/honest", "acme/base", options=options).comparisons[0]
+    assert found.relation == "derived" and found.evidence.stages[0].name == "fingerprint"
+    assert weight_reads(published, "acme/base") == 0
+
+
 def test_what_a_fingerprint_does_not_show_is_read(published: LocalHub) -> None:
-    report = compare("acme/liar", "acme/base", options=Options(endpoint=published.endpoint))
+    report = compare(str(EXAMPLES / "liar"), "acme/base", options=Options(endpoint=published.endpoint))
     assert report.comparisons[0].relation == "unrelated"
     assert weight_reads(published, "acme/base") > 0
     stages = report.comparisons[0].evidence.stages
@@ -149,7 +161,8 @@ def test_what_a_fingerprint_does_not_show_is_read(published: LocalHub) -> None:
 
 
 def test_fingerprints_off_reads_weights(published: LocalHub) -> None:
-    report = compare("acme/honest", "acme/base", options=Options(endpoint=published.endpoint, fingerprints="off"))
+    options = Options(endpoint=published.endpoint, fingerprints="off")
+    report = compare(str(EXAMPLES / "honest"), "acme/base", options=options)
     assert report.comparisons[0].relation == "derived"
     assert weight_reads(published, "acme/base") > 0
     assert all(stage.name != "fingerprint" for stage in report.comparisons[0].evidence.stages)
@@ -169,7 +182,7 @@ def test_a_fingerprint_that_is_not_of_these_weights_is_not_believed(published: L
         (folder / FILE).write_bytes((folder / FILE).read_bytes()[:-7])
     else:
         shutil.copy(EXAMPLES / "liar" / "model.safetensors", folder / "pytorch_model.safetensors")
-    report = compare("acme/honest", "acme/base", options=Options(endpoint=published.endpoint))
+    report = compare(str(EXAMPLES / "honest"), "acme/base", options=Options(endpoint=published.endpoint))
     assert weight_reads(published, "acme/base") > 0
     assert report.comparisons[0].relation == ("unrelated" if how == "weights changed" else "derived")
 
@@ -224,13 +237,13 @@ def test_a_cached_base_is_not_read_again(published: LocalHub, own_cache: Path) -
     options = Options(endpoint=published.endpoint)
     assert main(["fingerprint", "acme/base", "-o", os.devnull, "--endpoint", published.endpoint]) == 0
     before = weight_reads(published, "acme/base")
-    report = compare("acme/honest", "acme/base", options=options)
+    report = compare(str(EXAMPLES / "honest"), "acme/base", options=options)
     assert report.comparisons[0].relation == "derived"
     assert weight_reads(published, "acme/base") == before
     assert any("made of this commit before" in limit for limit in report.comparisons[0].limits)
     # A new commit is another model.
     shutil.copy(EXAMPLES / "liar" / "model.safetensors", published.root / "acme" / "base" / "model.safetensors")
-    assert compare("acme/honest", "acme/base", options=options).comparisons[0].relation == "unrelated"
+    assert compare(str(EXAMPLES / "honest"), "acme/base", options=options).comparisons[0].relation == "unrelated"
 
 
 def test_damage_in_the_cache_is_no_error(published: LocalHub, own_cache: Path) -> None:
@@ -239,7 +252,7 @@ def test_damage_in_the_cache_is_no_error(published: LocalHub, own_cache: Path) -
     path.write_bytes(b"nonsense")
     found = fingerprint_of(open_checkpoint(str(EXAMPLES / "base"), options=Options()))
     assert FingerprintCache("x").get(found.source.id, "0" * 40) is None
-    assert compare("acme/honest", "acme/base", options=Options(endpoint=published.endpoint)).comparisons
+    assert compare(str(EXAMPLES / "honest"), "acme/base", options=Options(endpoint=published.endpoint)).comparisons
 
 
 def test_the_cache_keeps_to_its_limit(own_cache: Path, tmp_path: Path) -> None:

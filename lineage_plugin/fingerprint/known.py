@@ -28,7 +28,7 @@ from lineage_plugin.fingerprint.types import Fingerprint
 from lineage_plugin.options import Options, Progress
 from lineage_plugin.text import one_line
 
-__all__ = ["Held", "fingerprint_file", "made", "named", "open_base"]
+__all__ = ["Held", "fingerprint_file", "is_near", "made", "named", "open_base"]
 
 _PREFIX = 4096
 
@@ -100,13 +100,13 @@ def open_base(ref: str, options: Options, repo: tuple[str, str | None] | None = 
         if isinstance(place, str) or place.path or options.offline:
             return open_checkpoint(ref, options=options)
         repo = place.repo, place.revision
-    from lineage_plugin.checkpoint.hub import connect, endpoint_of
+    from lineage_plugin.checkpoint.hub import connect
 
     ledger = Ledger(repo[0], options.budget)
     source = connect(*repo, token=options.token, endpoint=options.endpoint, ledger=ledger)
     if options.fingerprints == "off" or options.exhaustive:
         return assemble(source)
-    cached = FingerprintCache(endpoint_of(options.endpoint)).get(source.id, source.revision or "")
+    cached = _cache(options).get(source.id, source.revision or "")
     if cached is not None:
         return Held(source.id, cached, "cache", ledger.cost(0), lambda: assemble(source))
     shipped = _shipped(source)
@@ -137,16 +137,31 @@ def _shipped(source: Source) -> Fingerprint | None:
 
 def made(checkpoint: Checkpoint, options: Options, progress: Progress | None = None) -> Fingerprint:
     """Return the fingerprint of a checkpoint: from the cache, or made, and then kept there if it is of the Hub."""
-    if checkpoint.local or checkpoint.revision is None or not is_model_id(checkpoint.id):
-        return fingerprint_of(checkpoint, progress=progress)
-    from lineage_plugin.checkpoint.hub import endpoint_of
-
-    cache = FingerprintCache(endpoint_of(options.endpoint))
-    found = cache.get(checkpoint.id, checkpoint.revision)
+    found = _cached(checkpoint, options)
     if found is None:
         found = fingerprint_of(checkpoint, progress=progress)
-        cache.put(found)
+        if _is_published(checkpoint):
+            _cache(options).put(found)
     return found
+
+
+def is_near(checkpoint: Checkpoint, options: Options) -> bool:
+    """Return whether :func:`made` needs no network: the weights are here, or the fingerprint is in the cache."""
+    return checkpoint.local or _cached(checkpoint, options) is not None
+
+
+def _cached(checkpoint: Checkpoint, options: Options) -> Fingerprint | None:
+    return _cache(options).get(checkpoint.id, checkpoint.revision or "") if _is_published(checkpoint) else None
+
+
+def _is_published(checkpoint: Checkpoint) -> bool:
+    return not checkpoint.local and checkpoint.revision is not None and is_model_id(checkpoint.id)
+
+
+def _cache(options: Options) -> FingerprintCache:
+    from lineage_plugin.checkpoint.hub import endpoint_of
+
+    return FingerprintCache(endpoint_of(options.endpoint))
 
 
 def named(checkpoint: Checkpoint, name: str | None, options: Options, progress: Progress | None = None) -> Fingerprint:
