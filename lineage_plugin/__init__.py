@@ -7,8 +7,9 @@
 
 :func:`check` compares a model with the bases that its card declares, :func:`compare` weighs the evidence for one pair,
 :func:`scan` asks a registry of known models, :func:`lint` reads the card alone. All of them return a :class:`Report`,
-an immutable value that :func:`render` turns into text or JSON. :func:`fingerprint_model` makes the file that stands for
-a model. What goes wrong on purpose is a :class:`LineageError`.
+an immutable value that :func:`render` turns into text or JSON. All of them take a :class:`Policy`, which
+:func:`load_policy` reads. :func:`fingerprint_model` makes the file that stands for a model. What goes wrong on purpose
+is a :class:`LineageError`.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from lineage_plugin.findings import Finding
     from lineage_plugin.judge.types import Comparison, Evidence, Report
     from lineage_plugin.options import Options
+    from lineage_plugin.policy.load import load_policy
+    from lineage_plugin.policy.types import Policy
     from lineage_plugin.report import render
 
 __all__ = [
@@ -49,6 +52,7 @@ __all__ = [
     "InputError",
     "LineageError",
     "Options",
+    "Policy",
     "Report",
     "UnreadableCheckpoint",
     "UnsafeCheckpoint",
@@ -59,6 +63,7 @@ __all__ = [
     "compare",
     "fingerprint_model",
     "lint",
+    "load_policy",
     "render",
     "scan",
 ]
@@ -69,6 +74,8 @@ _HOME = {
     **dict.fromkeys(("Comparison", "Evidence", "Report"), "lineage_plugin.judge.types"),
     "Finding": "lineage_plugin.findings",
     "Options": "lineage_plugin.options",
+    "Policy": "lineage_plugin.policy.types",
+    "load_policy": "lineage_plugin.policy.load",
     "render": "lineage_plugin.report",
 }
 

@@ -1,4 +1,4 @@
-"""The pipeline: card and checkpoint, evidence, judgement, report.
+"""The pipeline: card and checkpoint, evidence, judgement, policy, report.
 
 Each function opens what it needs, hands immutable values from stage to stage and returns a
 :class:`~lineage_plugin.judge.types.Report`. Bad input raises an exception of :mod:`lineage_plugin.errors`, or becomes a
@@ -9,39 +9,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lineage_plugin.adapters import contradictions, is_adapter, parts_of, read_settings, revisions_differ
 from lineage_plugin.ancestry import in_registry
+from lineage_plugin.answer import found_in_registry, report_of, sentence
 from lineage_plugin.card import BaseClaim, Declaration, base_not_found, claims_of_weights, read_card
 from lineage_plugin.checkpoint import Checkpoint, Cost, open_checkpoint
 from lineage_plugin.checkpoint.beside import source_of
 from lineage_plugin.checkpoint.files import inside
-from lineage_plugin.checkpoint.open import locate
 from lineage_plugin.errors import BudgetExceeded, HubDenied, HubNotFound, InputError, UsageError
 from lineage_plugin.findings import Finding, Level, finding
 from lineage_plugin.fingerprint.file import to_bytes
 from lineage_plugin.fingerprint.known import Held, fingerprint_file, named, open_base
-from lineage_plugin.judge.lineage import lineage_findings, verdict_of
-from lineage_plugin.judge.types import Comparison, Declared, ModelSummary, Report, Settings
+from lineage_plugin.judge.lineage import lineage_findings
+from lineage_plugin.judge.types import Comparison, ModelSummary, Report
 from lineage_plugin.options import Options, Progress
+from lineage_plugin.policy.apply import options_of
 from lineage_plugin.relatives import Relatives, weigh_relatives
 from lineage_plugin.subject import Printed, Subject, ignored_files
 from lineage_plugin.text import one_line
 
 if TYPE_CHECKING:
     from lineage_plugin.fingerprint.registry.scan import KnownModels
+    from lineage_plugin.policy.types import Policy
 
 __all__ = ["check", "compare", "fingerprint_model", "lint", "scan"]
 
-_SHOWN_RELATIONS = {
-    "identical": "has the weight files of",
-    "derived": "shares learned weights with",
-    "shared-init": "shares a common start with",
-    "inconclusive": "depends in a way that fingerprints cannot tell on",
-}
 CARD_LIMIT = 4 << 20
 """Bytes of a card that are read; only its front matter is parsed."""
 
@@ -54,6 +49,7 @@ def check(
     candidates: Sequence[str] = (),
     ancestor: str | None = None,
     registry: str | None = None,
+    policy: Policy | None = None,
     options: Options | None = None,
     progress: Progress | None = None,
 ) -> Report:
@@ -66,7 +62,8 @@ def check(
         candidates: Further members of the family: is one of them a closer parent than the declared base?
         ancestor: The model that all parents of a merge, or all candidates, descend from. None: as their cards say.
         registry: Folder of a registry of known models: is there an undeclared base, or a nearer one, among them?
-        options: Choices of the run.
+        policy: What is made of the findings; none is looked for.
+        options: Choices of the run; None: the policy's bar and budget, else the defaults.
         progress: Called while reading.
 
     Returns:
@@ -78,12 +75,12 @@ def check(
         InputError: When a base given in ``bases`` cannot be read.
         HubError: When the Hub does not deliver the model, or a base given in ``bases``.
     """
-    options = options or Options()
+    options = options or options_of(policy)
     given = [bases] if isinstance(bases, str) else list(dict.fromkeys(bases))
     known = None if registry is None else _known_models(registry)
     held = fingerprint_file(model)
     if held is not None:
-        return _check_fingerprint(held, given, card, known, options, progress)
+        return _check_fingerprint(model, held, given, card, known, policy, options, progress)
     try:
         suspect = open_checkpoint(model, options=options)
         # What is wrong with the configuration is a finding, too.
@@ -91,7 +88,7 @@ def check(
     except BudgetExceeded:
         raise
     except InputError as error:
-        return _without_weights(model, card, error, options)
+        return _without_weights(model, card, error, policy, options)
     text = _read_card_file(card) if card is not None else suspect.text("README.md", CARD_LIMIT)
     declaration, card_findings = read_card(
         text,
@@ -119,9 +116,9 @@ def check(
         comparisons += found.comparisons
         findings += found.findings
     spent = suspect.cost() + relatives.cost
-    report = _report(subject.summary(), declaration, comparisons, findings, spent, options, card=card)
+    report = report_of(model, subject.summary(), declaration, comparisons, findings, spent, policy, options, card=card)
     # What the registry has beyond the declared bases is in the findings; the sentence is about these.
-    summary = _sentence(report.suspect, declaration, relatives.comparisons, findings)
+    summary = sentence(report.suspect, declaration, relatives.comparisons, report.findings)
     return replace(report, summary=summary, merge=relatives.merge, closest=relatives.closest)
 
 
@@ -130,6 +127,7 @@ def scan(
     *,
     registry: str | None = None,
     card: str | None = None,
+    policy: Policy | None = None,
     options: Options | None = None,
     progress: Progress | None = None,
 ) -> Report:
@@ -139,7 +137,8 @@ def scan(
         model: Local folder or file, ``owner/name[@revision]``, or a fingerprint file.
         registry: Folder of the registry; None: ``LINEAGE_REGISTRY``, or the one in the user's cache folder.
         card: A card elsewhere than in the model.
-        options: Choices of the run.
+        policy: As for :func:`check`.
+        options: Choices of the run; None: the policy's bar and budget, else the defaults.
         progress: Called while reading.
 
     Returns:
@@ -152,7 +151,7 @@ def scan(
         InputError: When the model or the registry cannot be read.
         HubError: When the Hub does not deliver.
     """
-    options = options or Options()
+    options = options or options_of(policy)
     known = _known_models(registry)
     held = fingerprint_file(model)
     if held is not None:
@@ -166,16 +165,10 @@ def scan(
     declaration, _ = read_card(text, file=card or "README.md", adapter_config=adapter)
     found = in_registry(subject, known, declaration, (), (), card=text)
     spent = held.cost if held is not None else suspect.cost()
-    report = _report(subject.summary(), declaration, found.comparisons, found.findings, spent, options, card=card)
-    return report if found.findings else replace(report, summary=_found(report, len(known)))
-
-
-def _found(report: Report, models: int) -> str:
-    """Say in one sentence what a registry has."""
-    name, among = one_line(report.suspect.id, 200), f"among the {models:,} models of the registry"
-    ids = {r: [one_line(c.base.id, 100) for c in report.comparisons if c.relation == r] for r in _SHOWN_RELATIONS}
-    said = [f"{what} {', '.join(ids[r])}" for r, what in _SHOWN_RELATIONS.items() if ids[r]]
-    return f"{name} {'; '.join(said)}, {among}." if said else f"{name} shows no relative {among}."
+    report = report_of(
+        model, subject.summary(), declaration, found.comparisons, found.findings, spent, policy, options, card=card
+    )
+    return report if report.findings else replace(report, summary=found_in_registry(report, len(known)))
 
 
 def fingerprint_model(
@@ -249,10 +242,12 @@ def _against_bases(
 
 
 def _check_fingerprint(
+    model: str,
     held: Held,
     given: Sequence[str],
     card: str | None,
     known: KnownModels | None,
+    policy: Policy | None,
     options: Options,
     progress: Progress | None,
 ) -> Report:
@@ -266,7 +261,7 @@ def _check_fingerprint(
         relatives = in_registry(subject, known, declaration, opened, comparisons, card=text)
         comparisons += relatives.comparisons
         found += relatives.findings
-    return _report(subject.summary(), declaration, comparisons, found, held.cost, options, card=card)
+    return report_of(model, subject.summary(), declaration, comparisons, found, held.cost, policy, options, card=card)
 
 
 def _without_doubles(lineage: Sequence[Finding], relatives: Sequence[Finding]) -> list[Finding]:
@@ -276,13 +271,21 @@ def _without_doubles(lineage: Sequence[Finding], relatives: Sequence[Finding]) -
     return [*kept, *relatives]
 
 
-def compare(suspect: str, base: str, *, options: Options | None = None, progress: Progress | None = None) -> Report:
+def compare(
+    suspect: str,
+    base: str,
+    *,
+    policy: Policy | None = None,
+    options: Options | None = None,
+    progress: Progress | None = None,
+) -> Report:
     """Weigh the evidence for one pair; cards are not looked at.
 
     Args:
         suspect: Local folder or file, or ``owner/name[@revision]``.
         base: The same.
-        options: Choices of the run.
+        policy: As for :func:`check`.
+        options: Choices of the run; None: the policy's bar and budget, else the defaults.
         progress: Called while reading.
 
     Returns:
@@ -293,7 +296,7 @@ def compare(suspect: str, base: str, *, options: Options | None = None, progress
         InputError: When one of the models cannot be read.
         HubError: When the Hub does not deliver.
     """
-    options = options or Options()
+    options = options or options_of(policy)
     held = fingerprint_file(suspect)
     if held is not None:
         subject: Subject | Printed = Printed(held, options, progress)
@@ -303,14 +306,15 @@ def compare(suspect: str, base: str, *, options: Options | None = None, progress
     comparison = subject.against(open_base(base, options))
     findings = [f for f in lineage_findings([comparison], Declaration()) if f.code == "LIN304"]
     spent = held.cost if held is not None else opened.cost()
-    return _report(subject.summary(), Declaration(), [comparison], findings, spent, options)
+    return report_of(suspect, subject.summary(), Declaration(), [comparison], findings, spent, policy, options)
 
 
-def lint(card_or_model: str, *, options: Options | None = None) -> Report:
+def lint(card_or_model: str, *, policy: Policy | None = None, options: Options | None = None) -> Report:
     """Check the card alone; no weight is read and nothing is fetched.
 
     Args:
         card_or_model: A card file, or a local model folder.
+        policy: As for :func:`check`.
         options: Choices of the run.
 
     Returns:
@@ -320,7 +324,7 @@ def lint(card_or_model: str, *, options: Options | None = None) -> Report:
         UsageError: When there is no such file or folder.
         UnreadableCheckpoint: When the card is a link that leads out of its folder.
     """
-    options = options or Options()
+    options = options or options_of(policy)
     path = Path(card_or_model)
     folder = path if path.is_dir() else path.parent
     if path.is_dir():
@@ -331,7 +335,7 @@ def lint(card_or_model: str, *, options: Options | None = None) -> Report:
     adapter = _text_if_there(inside(folder, "adapter_config.json"))
     declaration, findings = read_card(_text_if_there(path), file=path.name, adapter_config=adapter)
     summary = ModelSummary(card_or_model, None, None, None, None)
-    return _report(summary, declaration, [], findings, Cost(), options)
+    return report_of(card_or_model, summary, declaration, [], findings, Cost(), policy, options)
 
 
 def _read_with_care(suspect: Checkpoint) -> list[Finding]:
@@ -383,7 +387,9 @@ def _message(error: InputError) -> str:
     return f"{one_line(error.where, 200)}: {error.problem}"
 
 
-def _without_weights(model: str, card: str | None, error: InputError, options: Options) -> Report:
+def _without_weights(
+    model: str, card: str | None, error: InputError, policy: Policy | None, options: Options
+) -> Report:
     """Return the report on a model whose weights cannot be read: the card's findings, and why."""
     source = source_of(model, options=options)
     adapter = source.data("adapter_config.json")
@@ -391,82 +397,9 @@ def _without_weights(model: str, card: str | None, error: InputError, options: O
     declaration, findings = read_card(text, file=card or "README.md", adapter_config=_decoded(adapter))
     unreadable = finding(error.code, error.problem, file=error.where, help=error.remedy)
     summary = ModelSummary(model, None, None, None, None)
-    return _report(summary, declaration, [], [*findings, unreadable], Cost(), options, card=card)
+    found = [*findings, unreadable]
+    return report_of(model, summary, declaration, [], found, Cost(), policy, options, card=card)
 
 
 def _decoded(data: bytes | None) -> str | None:
     return None if data is None else data.decode("utf-8", errors="replace")
-
-
-def _report(
-    suspect: ModelSummary,
-    declaration: Declaration,
-    comparisons: Sequence[Comparison],
-    findings: Sequence[Finding],
-    suspect_cost: Cost,
-    options: Options,
-    *,
-    card: str | None = None,
-) -> Report:
-    cost = suspect_cost
-    for comparison in comparisons:
-        cost = cost + comparison.base_cost
-    return Report(
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        suspect=suspect,
-        declared=Declared(
-            tuple(claim.id for claim in declaration.bases),
-            declaration.effective_relation,
-            declaration.license,
-            declaration.file,
-            declaration.line,
-        ),
-        comparisons=tuple(comparisons),
-        findings=tuple(findings),
-        verdict=verdict_of(findings, comparisons),
-        summary=_sentence(suspect, declaration, comparisons, findings),
-        cost=cost,
-        settings=Settings(options.bar, options.seed, options.exhaustive, options.budget),
-        folder=_folder(suspect.id),
-        card=card,
-    )
-
-
-def _folder(model: str) -> str | None:
-    """Return the folder of a model on this machine, as its user named it; None for one of the Hub."""
-    place = locate(model)
-    if not isinstance(place, str):
-        return None
-    return place if Path(place).is_dir() else str(Path(place).parent)
-
-
-def _sentence(
-    suspect: ModelSummary, declaration: Declaration, comparisons: Sequence[Comparison], findings: Sequence[Finding]
-) -> str:
-    """Return the verdict in one sentence."""
-    name = one_line(suspect.id, 200)
-    # What the weights refute comes before what could not be looked at.
-    errors = sorted((found for found in findings if found.level == "error"), key=lambda found: found.code)
-    if errors:
-        return f"{name}: {errors[0].message}."
-    if not comparisons:
-        if declaration.bases:
-            return f"{name}: the card was read; no weights were compared."
-        return f"{name} declares no base model, so there was nothing to compare."
-    parts = []
-    for comparison in comparisons:
-        base = one_line(comparison.base.id, 200)
-        if comparison.relation == "derived" and comparison.direction.indication == "base-from-suspect":
-            parts.append(f"shares learned weights with {base}, but looks like its ancestor rather than its descendant")
-            continue
-        consistent = "consistent in part" if comparison.kind == "partial" else "consistent"
-        parts.append(
-            {
-                "identical": f"has the same weight files as {base}",
-                "derived": f"is {consistent} with {base} as its base: {comparison.summary}",
-                "shared-init": f"shares a common start with {base}, but not what {base} learned",
-                "unrelated": f"shows no trace of {base}: {comparison.summary}",
-                "inconclusive": f"could not be decided against {base}: {comparison.summary}",
-            }[comparison.relation]
-        )
-    return f"{name} {'; '.join(parts)}."

@@ -12,53 +12,25 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import re
 import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, NoReturn, get_args
+from typing import TYPE_CHECKING
 
-from lineage_plugin._version import __version__
+from lineage_plugin.arguments import parse_size, parser
 from lineage_plugin.errors import LineageError, UsageError
-from lineage_plugin.options import Fingerprints, Options, Progress
-from lineage_plugin.report import FailOn, exit_code, formats
+from lineage_plugin.options import Options, Progress
+from lineage_plugin.report import exit_code
 from lineage_plugin.report.output import check_output, publish, wants_color
 
 if TYPE_CHECKING:
     from lineage_plugin.judge.types import Report
+    from lineage_plugin.policy.types import Policy
 
 __all__ = ["guarded", "main", "parse_size", "parser"]
 
 _DEFAULTS = Options()
-
-_EPILOG = """\
-examples:
-  lineage check ./my-finetune                          the bases its card declares
-  lineage check owner/name@revision --base owner/base  a base the card does not name
-  lineage compare ./suspect owner/base --format json   one pair, no card
-  lineage lint ./my-finetune/README.md                 the card alone
-  lineage fingerprint ./my-finetune --name owner/name  a file of some kilobytes that stands for the weights
-  lineage registry build ./models ids.txt owner/base   known models: a folder, a file with an id a line, an id
-  lineage scan ./my-finetune                           which of the known models it comes from
-
-exit codes:
-  0 pass    1 findings at or above --fail-on    2 bad usage or unreadable input
-  3 undecided    4 the Hub could not be reached or denied access
-
-environment:
-  HF_TOKEN       Hub token; there is no option for it, since command lines are visible to
-                 others and end up in logs
-  HF_ENDPOINT    another Hub than the public one
-  LINEAGE_REGISTRY         folder of the registry, where --registry names none (check looks in one
-                           only with --registry)
-  LINEAGE_CACHE            folder of the cache: fingerprints of models of the Hub
-  NO_COLOR, FORCE_COLOR    never or always use colours
-  LINEAGE_DEBUG=1          show the traceback of an unexpected error
-"""
-
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+) *([KMGT]I?|)B?\Z", re.ASCII | re.IGNORECASE)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -87,10 +59,15 @@ def _run(argv: Sequence[str]) -> int:
     args = parser().parse_args(argv)
     if getattr(args, "output", None) is not None:
         check_output(args.output)
+    policy = args.policy = _policy(args) if "policy" in args else None
+    bar, budget = getattr(args, "bar", None), getattr(args, "budget", None)
+    if policy is not None:
+        # What the command line says comes first.
+        bar, budget = policy.bar if bar is None else bar, policy.budget if budget is None else budget
     options = Options(
-        bar=getattr(args, "bar", _DEFAULTS.bar),
+        bar=_DEFAULTS.bar if bar is None else bar,
         seed=getattr(args, "seed", _DEFAULTS.seed),
-        budget=getattr(args, "budget", None),
+        budget=budget,
         exhaustive=getattr(args, "exhaustive", False),
         offline=args.offline,
         endpoint=args.endpoint,
@@ -100,7 +77,17 @@ def _run(argv: Sequence[str]) -> int:
         if args.quiet:
             stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
-        return int(args.call(args, options, stack.enter_context(_progress(args.quiet))))
+        return int(_CALLS[args.command](args, options, stack.enter_context(_progress(args.quiet))))
+
+
+def _policy(args: argparse.Namespace) -> Policy | None:
+    """Return the policy that is named or found."""
+    from lineage_plugin.policy.find import find_policy
+    from lineage_plugin.policy.load import load_policy
+
+    if args.policy is not None:
+        return load_policy(args.policy)
+    return find_policy(getattr(args, args.policy_for), getattr(args, "card", None))
 
 
 def _published(report: Report, args: argparse.Namespace) -> int:
@@ -119,6 +106,7 @@ def _check(args: argparse.Namespace, options: Options, progress: Progress | None
         candidates=tuple(args.candidate),
         ancestor=args.ancestor,
         registry=args.registry,
+        policy=args.policy,
         options=options,
         progress=progress,
     )
@@ -128,20 +116,23 @@ def _check(args: argparse.Namespace, options: Options, progress: Progress | None
 def _scan(args: argparse.Namespace, options: Options, progress: Progress | None) -> int:
     from lineage_plugin import api
 
-    report = api.scan(args.model, registry=args.registry, card=args.card, options=options, progress=progress)
+    report = api.scan(
+        args.model, registry=args.registry, card=args.card, policy=args.policy, options=options, progress=progress
+    )
     return _published(report, args)
 
 
 def _compare(args: argparse.Namespace, options: Options, progress: Progress | None) -> int:
     from lineage_plugin import api
 
-    return _published(api.compare(args.suspect, args.base, options=options, progress=progress), args)
+    report = api.compare(args.suspect, args.base, policy=args.policy, options=options, progress=progress)
+    return _published(report, args)
 
 
 def _lint(args: argparse.Namespace, options: Options, progress: Progress | None) -> int:
     from lineage_plugin import api
 
-    return _published(api.lint(args.card_or_model, options=options), args)
+    return _published(api.lint(args.card_or_model, policy=args.policy, options=options), args)
 
 
 def _fingerprint(args: argparse.Namespace, options: Options, progress: Progress | None) -> int:
@@ -156,247 +147,14 @@ def _registry(args: argparse.Namespace, options: Options, progress: Progress | N
     return run(args, options, progress)
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line and keep the exit code to the caller."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message} (see '{self.prog} --help')")
-
-
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line; its errors are :class:`UsageError`."""
-    lineage = _Parser(
-        prog="lineage",
-        description="Does this checkpoint really come from the base model its card declares?",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    lineage.add_argument("--version", action="version", version=f"lineage-plugin {__version__}")
-    commands = lineage.add_subparsers(title="commands", metavar="COMMAND", required=True, dest="command")
-
-    check = _command(commands, "check", "test the weights against the bases that the model card declares", _check)
-    check.add_argument("model", metavar="MODEL", help="local folder or file, owner/name[@revision], or a fingerprint")
-    check.add_argument(
-        "--base",
-        metavar="BASE",
-        action="append",
-        default=[],
-        help="test against this base, or its fingerprint, instead of the declared ones; may be repeated",
-    )
-    check.add_argument(
-        "--candidate",
-        metavar="MODEL",
-        action="append",
-        default=[],
-        help="another member of the family: is it a closer parent than the declared base? may be repeated",
-    )
-    check.add_argument(
-        "--ancestor",
-        metavar="MODEL",
-        help="the model that the parents of a merge, or all candidates, descend from (default: as their cards say)",
-    )
-    check.add_argument("--card", metavar="FILE", help="read this model card instead of the model's README.md")
-
-    check.add_argument(
-        "--registry",
-        metavar="FOLDER",
-        help="look for undeclared and for nearer bases in this registry of known models, too (default: in none)",
-    )
-
-    scan = _command(commands, "scan", "find which known model this one comes from", _scan)
-    scan.add_argument("model", metavar="MODEL", help="local folder or file, owner/name[@revision], or a fingerprint")
-    scan.add_argument(
-        "--registry",
-        metavar="FOLDER",
-        help="the registry of known models (default: LINEAGE_REGISTRY, or the one in the user's cache folder)",
-    )
-    scan.add_argument("--card", metavar="FILE", help="read this model card instead of the model's README.md")
-
-    compare = _command(commands, "compare", "test one model against another, without a card", _compare)
-    compare.add_argument(
-        "suspect", metavar="SUSPECT", help="local folder or file, owner/name[@revision], or a fingerprint"
-    )
-    compare.add_argument("base", metavar="BASE", help="the model it may come from, likewise")
-
-    for command in (check, compare, scan):
-        reading = command.add_argument_group("reading and testing")
-        reading.add_argument("--exhaustive", action="store_true", help="read every unit instead of a sample")
-        reading.add_argument(
-            "--budget", metavar="SIZE", type=parse_size, help="read at most this much of each model, such as 64MB"
-        )
-        reading.add_argument(
-            "--seed", metavar="N", type=_seed, default=_DEFAULTS.seed, help="fixes all random draws (default 0)"
-        )
-        reading.add_argument(
-            "--bar",
-            metavar="X",
-            type=float,
-            default=_DEFAULTS.bar,
-            help="claim a relation from an e-value of 10^X (default 9: wrong for at most 1 in 10^9 independent pairs)",
-        )
-        reading.add_argument(
-            "--fingerprints",
-            choices=get_args(Fingerprints),
-            default=_DEFAULTS.fingerprints,
-            help="of bases on the Hub. auto (default): where a fingerprint is at hand, look at it first, and read the "
-            "weights if it does not show descent; only: never read the weights of such a base; off: always read them",
-        )
-
-    lint = _command(commands, "lint", "check the model card alone, without reading weights", _lint)
-    lint.add_argument("card_or_model", metavar="CARD_OR_MODEL", help="a model card file, or a local model folder")
-
-    fingerprint = _command(commands, "fingerprint", "write the compact fingerprint of a model", _fingerprint)
-    fingerprint.add_argument("model", metavar="MODEL", help="local folder or file, or owner/name[@revision]")
-    fingerprint.add_argument(
-        "-o",
-        "--output",
-        metavar="FILE",
-        help="where to write it (default: lineage.fingerprint.safetensors in the model's folder, or here)",
-    )
-    fingerprint.add_argument(
-        "--name",
-        metavar="ID",
-        help="what to call a local model: the id it will have on the Hub (default: its folder's name)",
-    )
-
-    registry = _command(commands, "registry", "build and keep a registry of known models", _registry)
-    actions = _registry_actions(registry)
-
-    for command in (check, compare, scan, lint):
-        _reporting(command)
-    for command in (check, compare, scan, lint, fingerprint, *actions):
-        _common(command)
-    return lineage
-
-
-def _registry_actions(registry: _Parser) -> list[_Parser]:
-    """Add the subcommands of ``lineage registry``; needs nothing but argparse, so that help stays fast."""
-    actions = registry.add_subparsers(title="actions", metavar="ACTION", required=True, dest="action")
-    found: list[_Parser] = []
-
-    def action(name: str, summary: str) -> _Parser:
-        parser = actions.add_parser(
-            name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False
-        )
-        parser.add_argument(
-            "--registry",
-            metavar="FOLDER",
-            help="the registry (default: LINEAGE_REGISTRY, or the one in the user's cache folder)",
-        )
-        found.append(parser)
-        return parser
-
-    add = action("add", "fingerprint models and add them")
-    add.add_argument("models", metavar="MODEL", nargs="+", help="local folder or file, or owner/name[@revision]")
-    add.add_argument(
-        "--name",
-        metavar="ID",
-        help="what to call a local model: the id that it has on the Hub (default: its folder's name)",
-    )
-    build = action("build", "add many models, a few at a time; a second run goes on where the first one stopped")
-    build.add_argument(
-        "sources",
-        metavar="SOURCE",
-        nargs="*",
-        help="a folder of models (FOLDER/owner/name is called owner/name), a file with an id a line, or an id",
-    )
-    build.add_argument(
-        "--seed", action="store_true", dest="seed_list", help="the well-known base models that docs/bases.md lists"
-    )
-    build.add_argument("--workers", metavar="N", type=_workers, default=4, help="models read at a time (default 4)")
-    shown = action("list", "list the models")
-    shown.add_argument("pattern", metavar="PATTERN", nargs="?", help="only ids that match, such as 'acme/*'")
-    remove = action("remove", "remove models")
-    remove.add_argument(
-        "models",
-        metavar="ID[@COMMIT]",
-        nargs="+",
-        help="a model, or one commit of it, in full as 'list --json' shows it",
-    )
-    action("export", "write all entries to a Parquet file").add_argument("file", metavar="FILE")
-    action("import", "add the entries of a Parquet file").add_argument("file", metavar="FILE")
-    action("merge", "add the entries of another registry").add_argument("other", metavar="FOLDER")
-    stats = action("stats", "say how large the registry is")
-    verify = action("verify", "read every entry and say which cannot be used")
-    verify.add_argument("--repair", action="store_true", help="remove those, and bring others up to date")
-    action("compact", "give back the room of removed entries")
-    pull = action("pull", "add the entries that a dataset repository on the Hub publishes")
-    push = action("push", "publish the entries in a dataset repository on the Hub")
-    for parser in (pull, push):
-        parser.add_argument("repository", metavar="REPO", help="owner/name of the dataset repository")
-    for parser in (shown, stats):
-        parser.add_argument("--json", action="store_true", help="print JSON")
-    return found
-
-
-def _command(
-    commands: argparse._SubParsersAction[_Parser],
-    name: str,
-    summary: str,
-    call: Callable[[argparse.Namespace, Options, Progress | None], int],
-) -> _Parser:
-    command = commands.add_parser(
-        name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False
-    )
-    command.set_defaults(call=call)
-    return command
-
-
-def _reporting(command: argparse.ArgumentParser) -> None:
-    """Add the options of commands that print a report."""
-    output = command.add_argument_group("output")
-    output.add_argument("--format", choices=formats(), default="text", help="default: text")
-    output.add_argument("--output", metavar="FILE", help="write the report to FILE, whole or not at all")
-    output.add_argument(
-        "--fail-on",
-        choices=get_args(FailOn),
-        default="error",
-        help="lowest level of finding that makes the exit code 1 (default: error)",
-    )
-
-
-def _common(command: argparse.ArgumentParser) -> None:
-    """Add the options that every command has."""
-    command.add_argument("--quiet", action="store_true", help="no progress and no warnings on standard error")
-    hub = command.add_argument_group(
-        "Hub", "The token is taken from HF_TOKEN or 'hf auth login', never from an option."
-    )
-    hub.add_argument("--offline", action="store_true", help="never touch the network")
-    hub.add_argument("--endpoint", metavar="URL", help="the Hub to use (default: HF_ENDPOINT or the public Hub)")
-
-
-def parse_size(text: str) -> int:
-    """Return a number of bytes.
-
-    Args:
-        text: A number with a decimal (kB, MB, GB, TB) or binary (KiB, MiB, GiB, TiB) unit; bytes without one.
-
-    Returns:
-        The number of bytes, at least 1.
-
-    Raises:
-        argparse.ArgumentTypeError: When it is no size; the message shows how to write one.
-    """
-    match = _SIZE.match(text.strip()) if len(text) <= 40 else None
-    octets = int(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
-    if octets < 1:
-        raise argparse.ArgumentTypeError(
-            f"{text[:40]!r} is not a size; write for example 64MB, 1.5GB, 512KiB or 4000000"
-        )
-    return octets
-
-
-def _workers(text: str) -> int:
-    if not re.fullmatch(r"[1-9][0-9]?", text, re.ASCII):
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number from 1 to 99")
-    return int(text)
-
-
-def _seed(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,18}", text, re.ASCII):
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number of at most 18 digits, 0 or larger")
-    return int(text)
+_CALLS: dict[str, Callable[[argparse.Namespace, Options, Progress | None], int]] = {
+    "check": _check,
+    "compare": _compare,
+    "fingerprint": _fingerprint,
+    "lint": _lint,
+    "registry": _registry,
+    "scan": _scan,
+}
 
 
 def guarded(action: Callable[[], int]) -> int:

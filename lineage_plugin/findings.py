@@ -105,5 +105,7 @@ CODES: dict[str, Rule] = {
         Rule("LIN303", "unsupported encoding", "error"),
         Rule("LIN304", "no comparable units", "warning"),
         Rule("LIN305", "other weights not looked at", "note"),
+        Rule("LIN401", "base not allowed by the policy", "error"),
+        Rule("LIN402", "an exception of the policy has expired", "warning"),
     )
 }

@@ -20,6 +20,7 @@ PUBLIC = {
     "InputError",
     "LineageError",
     "Options",
+    "Policy",
     "Report",
     "UnreadableCheckpoint",
     "UnsafeCheckpoint",
@@ -30,6 +31,7 @@ PUBLIC = {
     "compare",
     "fingerprint_model",
     "lint",
+    "load_policy",
     "render",
     "scan",
 }

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from lineage_plugin.checkpoint.types import Cost
 from lineage_plugin.evidence.effects import MatrixEffect
-from lineage_plugin.findings import Finding
+from lineage_plugin.findings import Finding, Level
 from lineage_plugin.options import DEFAULT_BAR
+
+if TYPE_CHECKING:
+    from lineage_plugin.report import FailOn
 
 __all__ = [
     "CalibratedEvidence",
@@ -20,13 +23,16 @@ __all__ = [
     "Declared",
     "Direction",
     "Evidence",
+    "Excepted",
     "GroupEvidence",
     "Inheritance",
     "Interval",
     "LayerEvidence",
+    "LevelChange",
     "Merge",
     "MergeParent",
     "ModelSummary",
+    "PolicyUse",
     "Relation",
     "Report",
     "Scrubbed",
@@ -58,13 +64,58 @@ UNKNOWN = Interval(None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
+class Excepted:
+    """A finding that an exception of the policy made a note; ``expires`` is the last day, such as ``2027-03-31``."""
+
+    code: str
+    reason: str
+    expires: str
+
+
+@dataclass(frozen=True, slots=True)
+class LevelChange:
+    """The level that findings of a code had, and the one that the policy gave them."""
+
+    code: str
+    was: Level
+    now: Level
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyUse:
+    """What a policy did here.
+
+    Attributes:
+        file: The policy file, as it was named or found.
+        off: Codes of findings that it left out.
+        excepted: Findings that it excused.
+        levels: Levels that it changed.
+        fail_on: The lowest level of finding that fails by it; None when it does not say.
+        undecided: What an undecided verdict counts as in the exit code.
+        ignored: What it says and was not used, since the file came with the model and nobody named it.
+    """
+
+    file: str
+    off: tuple[str, ...] = ()
+    excepted: tuple[Excepted, ...] = ()
+    levels: tuple[LevelChange, ...] = ()
+    fail_on: FailOn | None = None
+    undecided: Verdict = "undecided"
+    ignored: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
-    """What the answer depends on besides the models; with it a run can be repeated to the digit."""
+    """What the answer depends on besides the models; with it a run can be repeated to the digit.
+
+    ``policy`` says what a policy did to the findings; None without one.
+    """
 
     bar: float = DEFAULT_BAR
     seed: int = 0
     exhaustive: bool = False
     budget: int | None = None
+    policy: PolicyUse | None = None
 
 
 DEFAULTS = Settings()

@@ -20,13 +20,13 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 from lineage_plugin.errors import UsageError
 
 if TYPE_CHECKING:
-    from lineage_plugin.judge.types import Report
+    from lineage_plugin.judge.types import Report, Verdict
 
 __all__ = ["FailOn", "exit_code", "formats", "render", "render_all"]
 
@@ -34,6 +34,7 @@ FailOn = Literal["error", "warning", "note", "never"]
 
 _SUFFIX = "_report"
 _SEVERITY = {"note": 0, "warning": 1, "error": 2, "never": 3}
+_UNDECIDED: Mapping[Verdict, Literal[0, 1, 3]] = {"pass": 0, "fail": 1, "undecided": 3}
 
 
 class _Format(Protocol):
@@ -98,16 +99,22 @@ def _module(format: str) -> _Format:
     return cast(_Format, importlib.import_module(f"{__name__}.{format}{_SUFFIX}"))
 
 
-def exit_code(report: Report, fail_on: FailOn = "error") -> Literal[0, 1, 3]:
+def exit_code(report: Report, fail_on: FailOn | None = None) -> Literal[0, 1, 3]:
     """Return the exit code a report stands for.
 
     Args:
         report: The report.
-        fail_on: The lowest level of finding that fails; ``never`` lets every finding pass.
+        fail_on: The lowest level of finding that fails; ``never`` lets every finding pass. None: as the report's policy
+            says, else ``error``.
 
     Returns:
-        1 when a finding is at or above ``fail_on``, else 3 when the verdict is undecided, else 0.
+        1 when a finding is at or above ``fail_on``, else 3 when the verdict is undecided and the policy takes it for
+        nothing else, else 0.
     """
-    if any(_SEVERITY[finding.level] >= _SEVERITY[fail_on] for finding in report.findings):
+    policy = report.settings.policy
+    lowest = fail_on or (policy and policy.fail_on) or "error"
+    if any(_SEVERITY[finding.level] >= _SEVERITY[lowest] for finding in report.findings):
         return 1
-    return 3 if report.verdict == "undecided" else 0
+    if report.verdict != "undecided":
+        return 0
+    return 3 if policy is None else _UNDECIDED[policy.undecided]

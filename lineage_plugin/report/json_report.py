@@ -25,6 +25,7 @@ from lineage_plugin.judge.types import (
     Interval,
     Merge,
     ModelSummary,
+    PolicyUse,
     Report,
     Scrubbed,
 )
@@ -92,7 +93,20 @@ def to_dict(report: Report) -> dict[str, Any]:
             "seed": int(settings.seed),
             "exhaustive": bool(settings.exhaustive),
             "budget": _integer(settings.budget),
+            "policy": None if settings.policy is None else _policy(settings.policy),
         },
+    }
+
+
+def _policy(use: PolicyUse) -> dict[str, Any]:
+    return {
+        "file": _text(use.file),
+        "off": list(use.off),
+        "excepted": [{"code": one.code, "reason": _text(one.reason), "expires": one.expires} for one in use.excepted],
+        "levels": [{"code": change.code, "was": change.was, "now": change.now} for change in use.levels],
+        "fail_on": use.fail_on,
+        "undecided": use.undecided,
+        "ignored": [_text(name) for name in use.ignored],
     }
 
 

@@ -20,6 +20,7 @@ from rich.text import Text
 
 from lineage_plugin.findings import Finding
 from lineage_plugin.judge.types import Closest, Comparison, Declared, Merge, ModelSummary, Report, Settings
+from lineage_plugin.policy.words import policy_line
 from lineage_plugin.report import parents, phrases, searched
 from lineage_plugin.report.picture import Bar, picture
 from lineage_plugin.text import ELLIPSIS, one_line
@@ -138,6 +139,7 @@ def _is_pair(report: Report) -> bool:
 def _subject(page: _Page, report: Report) -> None:
     page.entry("Model", _model(report.suspect))
     page.entry("Card", _declared(report.declared))
+    page.entry("Policy", policy_line(report.settings.policy))
     page.blank()
 
 

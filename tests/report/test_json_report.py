@@ -19,12 +19,16 @@ from lineage_plugin.judge.types import (
     Candidate,
     Direction,
     Evidence,
+    Excepted,
     Inheritance,
     Interval,
     LayerEvidence,
+    LevelChange,
     MergeParent,
+    PolicyUse,
     Report,
     Scrubbed,
+    Settings,
     StageEvidence,
 )
 from lineage_plugin.report import render
@@ -232,6 +236,7 @@ def test_any_text_and_number_gives_a_valid_report(text: str, number: float, mayb
         ),
         suspect=samples.model(text, revision=maybe, architecture=maybe),
         summary=text,
+        settings=Settings(policy=PolicyUse(text, excepted=(Excepted("LIN101", text, "2027-03-31"),), ignored=(text,))),
     )
     VALIDATOR.validate(parsed(report))
 
@@ -254,6 +259,16 @@ def everything() -> Report:
         findings=samples.unrelated().findings,
         merge=samples.merged_from(),
         closest=samples.closest_of(),
+        settings=Settings(
+            policy=PolicyUse(
+                ".lineage.yml",
+                off=("LIN205",),
+                excepted=(Excepted("LIN101", "before the cards", "2027-03-31"),),
+                levels=(LevelChange("LIN201", "warning", "error"),),
+                fail_on="warning",
+                ignored=("bar",),
+            )
+        ),
     )
 
 
@@ -307,6 +322,12 @@ WRONG = {
     "candidate with more": _set("closest.candidates.0.p", 1),
     "candidate without its weakest": _set("closest.candidates.0.weakest", None),
     "layer of no suspect": _set("comparisons.0.layers.0.suspect", None),
+    "policy with more": _set("settings.policy.trusted", True),
+    "policy that silenced no code": _set("settings.policy.off", ["everything"]),
+    "exception for ever": _set("settings.policy.excepted.0.expires", None),
+    "level of the policy that is none": _set("settings.policy.levels.0.now", "off"),
+    "policy that fails on a whim": _set("settings.policy.fail_on", "whim"),
+    "undecided as a number": _set("settings.policy.undecided", 3),
     "parameters negative": _set("suspect.parameters", -5),
     "cost without requests": lambda document: document["cost"].pop("requests"),
     "cost of the base missing": lambda document: document["comparisons"][0]["cost"].pop("base"),

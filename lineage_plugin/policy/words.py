@@ -1,0 +1,46 @@
+"""What a policy did to a report, in one line for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lineage_plugin.judge.types import PolicyUse
+from lineage_plugin.text import one_line
+
+__all__ = ["policy_line"]
+
+_COUNTS_AS = {"pass": "undecided counts as passed", "fail": "undecided counts as failed"}
+
+
+def policy_line(use: PolicyUse | None) -> str:
+    """Return which policy file was used, what it silenced and changed, and what of it was not used.
+
+    Args:
+        use: Of the report's settings.
+
+    Returns:
+        Plain text of one line; empty when there was no policy.
+    """
+    if use is None:
+        return ""
+    return f"{one_line(use.file, 160)}: {'; '.join(_parts(use)) or 'changed nothing here'}"
+
+
+def _parts(use: PolicyUse) -> Iterator[str]:
+    if use.off:
+        yield f"left out {', '.join(use.off)}"
+    for one in use.excepted:
+        yield f"excepted {one.code} until {one.expires} ({one_line(one.reason, 300)})"
+    for change in use.levels:
+        yield f"made the {change.was} {change.code} {_article(change.now)}"
+    if use.fail_on is not None:
+        yield "nothing fails" if use.fail_on == "never" else f"fails on {_article(use.fail_on)}"
+    if use.undecided in _COUNTS_AS:
+        yield _COUNTS_AS[use.undecided]
+    if use.ignored:
+        left = ", ".join(one_line(name, 60) for name in use.ignored)
+        yield f"not used, since the file came with the model and nobody named it with --policy: {left}"
+
+
+def _article(level: str) -> str:
+    return f"an {level}" if level == "error" else f"a {level}"
