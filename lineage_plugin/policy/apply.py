@@ -112,10 +112,10 @@ def _not_allowed(policy: Policy, declaration: Declaration) -> Iterator[Finding]:
 
 def _expired(policy: Policy, expired: Sequence[Exemption]) -> Iterator[Finding]:
     for one in expired:
-        # The place is part of the message: the file of a finding is one of the model.
         yield finding(
             "LIN402",
-            f"the exception for {', '.join(one.codes)} in {one_line(policy.file, 160)}, line {one.line}, "
-            f"expired on {one.expires.isoformat()} ({one.reason})",
+            f"the exception for {', '.join(one.codes)} expired on {one.expires.isoformat()} ({one.reason})",
+            file=policy.file,
+            line=one.line,
             help="Remove it, or decide anew and set another date.",
         )

@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from importlib import resources
 
@@ -230,8 +230,7 @@ def _columns(layers: Sequence[LayerEvidence]) -> list[str]:
 def inheritance_curve(inheritance: Inheritance) -> str:
     """Draw how much of each part of the directions is kept, the strongest part first.
 
-    A point ``(share, coefficient)`` of the curve is about the directions from the share before it to its own: a step of
-    that width.
+    A point ``(share, coefficient)`` of the curve is about a part of the directions whose middle the share is.
 
     Args:
         inheritance: The curve; coefficient 1 is all.
@@ -254,23 +253,21 @@ def inheritance_curve(inheritance: Inheritance) -> str:
 
     parts = _axis_y([(value, f"{value:g}") for value in (0.0, 0.5, 1.0)], y)
     parts.append(_line(_LEFT, y(1.0), _RIGHT, y(1.0), "half"))
-    start, path = 0.0, []
-    for share, kept in points:
-        path += [f"{_n(x(start))},{_n(y(kept))}", f"{_n(x(share))},{_n(y(kept))}"]
-        note = f"directions from {percent(start)} to {percent(share)}: coefficient {kept + 0.0:.2f}"
-        area = _rect(x(start), min(y(kept), y(0)), x(share) - x(start), abs(y(0) - y(kept)), "area", note)
-        parts.append(area)
-        if len(points) <= 6 and share - start > 0.07:
-            parts.append(_text(x((start + share) / 2), y(kept) - 5, f"{kept + 0.0:.2f}", "value"))
-        start = share
-    parts.append(f'<polyline class="step" points="{" ".join(path)}"/>')
+    path = " ".join(f"{_n(x(share))},{_n(y(kept))}" for share, kept in points)
+    parts.append(f'<polyline class="step" points="{path}"/>')
+    for number, (share, kept) in enumerate(points):
+        note = f"around {share:.0%} of the directions: coefficient {kept + 0.0:.2f}"
+        parts.append(_dot(x(share), y(kept), 3.4, 1.0, note))
+        if number in (0, len(points) - 1):
+            side = "value start" if number == 0 else "value end"
+            parts.append(_text(x(share), y(kept) + (15 if kept > 0.8 * highest else -8), f"{kept + 0.0:.2f}", side))
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         parts.append(_text(x(share), bottom + 15, f"{share:.0%}", "tick"))
     owner = inheritance.ancestor
     parts.append(_text((_LEFT + _RIGHT) / 2, bottom + 32, f"directions of the {owner}, the strongest first", "label"))
     said = (
         f"Coefficient kept along the directions of the {owner}: {values[0]:.2f} along the strongest, {values[-1]:.2f} "
-        "along the faintest; 1 is all. A shared random start keeps the faint ones better, descent does not."
+        "along the faintest; 1 is all."
     )
     return _svg(bottom + 40, "What was learned against what is faint", said, parts)
 
@@ -344,10 +341,10 @@ def _svg(height: float, title: str, said: str, parts: Iterable[str]) -> str:
     return f'<svg class="drawing" role="img" viewBox="0 0 {WIDTH} {_n(height)}">{head}{"".join(parts)}</svg>'
 
 
-def _axis_y(marks: Iterable[tuple[float, str]], y: object) -> list[str]:
+def _axis_y(marks: Iterable[tuple[float, str]], y: Callable[[float], float]) -> list[str]:
     parts: list[str] = []
     for value, name in marks:
-        height = y(value)  # type: ignore[operator]
+        height = y(value)
         parts += [_line(_LEFT, height, _RIGHT, height, "grid"), _text(_LEFT - 6, height + 3.5, name, "tick end")]
     return parts
 

@@ -16,14 +16,16 @@ def place(report: Report, file: str | None) -> str | None:
 
     Args:
         report: The report that the finding is in.
-        file: The file: relative to the model, below the model as messages name it, or the card that was given.
+        file: The file: relative to the model, below the model as messages name it, the card that was given, or the
+            policy.
 
     Returns:
         The path, relative when the model was named by a relative path; None when the file is not on this machine.
     """
     if file is None:
         return None
-    if file == report.card:
+    policy = report.settings.policy
+    if file == report.card or (policy is not None and file == policy.file):
         return Path(file).as_posix()
     if report.folder is None:
         return None

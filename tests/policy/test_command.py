@@ -13,6 +13,7 @@ import pytest
 from lineage_plugin import Options, Policy, check, compare, lint, load_policy
 from lineage_plugin.cli import main
 from lineage_plugin.report.json_report import schema
+from lineage_plugin.report.places import place
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -83,6 +84,11 @@ def test_an_exception_ends(models: Path, capsys: pytest.CaptureFixture[str]) -> 
     code, document = run(capsys, *LIAR)
     assert (code, document["verdict"]) == (1, "fail")
     assert [found["code"] for found in document["findings"] if found["level"] != "note"] == ["LIN101", "LIN402"]
+    (expired,) = (found for found in document["findings"] if found["code"] == "LIN402")
+    line = Path(".lineage.yml").read_text(encoding="utf-8").splitlines()[expired["line"] - 1]
+    assert expired["file"] == ".lineage.yml" and "model:" in line
+    report = check("liar", bases=["base"], policy=load_policy(".lineage.yml"))
+    assert {place(report, found.file) for found in report.findings} == {".lineage.yml", "liar/README.md"}
 
 
 def test_a_publisher_cannot_excuse_himself(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
