@@ -22,7 +22,7 @@ from lineage_plugin.arguments import parse_size, parser
 from lineage_plugin.errors import LineageError, UsageError
 from lineage_plugin.options import Options, Progress
 from lineage_plugin.report import exit_code
-from lineage_plugin.report.output import check_output, publish, wants_color
+from lineage_plugin.report.output import abandon, check_output, publish, wants_color
 
 if TYPE_CHECKING:
     from lineage_plugin.judge.types import Report
@@ -170,6 +170,9 @@ def guarded(action: Callable[[], int]) -> int:
         return action()
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        abandon(sys.stdout)
+        return 0
     except SystemExit as stop:  # argparse after --help and --version
         return stop.code if isinstance(stop.code, int) else 0
     except Exception as error:

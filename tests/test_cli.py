@@ -317,6 +317,21 @@ def test_an_interrupt_is_quiet_and_130() -> None:
     assert (process.returncode, err) == (130, "")
 
 
+@POSIX
+def test_a_reader_that_leaves_is_no_error() -> None:
+    script = (
+        "import sys\nfrom lineage_plugin.cli import guarded\n"
+        "sys.exit(guarded(lambda: [print('x' * 100, flush=True) for _ in range(100000)] and 0))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert (process.wait(timeout=60), process.stderr.read()) == (0, "")
+
+
 # The main job.
 
 

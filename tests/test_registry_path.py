@@ -8,8 +8,10 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -364,3 +366,22 @@ def test_without_a_registry_the_message_says_how_to_make_one(tmp_path: Path) -> 
     for call in (scan, check):
         with pytest.raises(UsageError, match=r"there is no registry.*lineage registry build"):
             call(str(EXAMPLES / "honest"), registry=str(tmp_path / "nothing"), options=Options(offline=True))
+
+
+def test_a_build_that_is_stopped_says_that_nothing_is_lost(tmp_path: Path) -> None:
+    for number in range(40):
+        shutil.copytree(EXAMPLES / "base", tmp_path / "models" / "acme" / f"m{number}")
+    command = ["registry", "build", str(tmp_path / "models"), "--registry", str(tmp_path / "known"), "--workers", "1"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lineage_plugin", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "known").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=100)
+    assert process.returncode == 130 and said == (
+        "stopped; what was added is kept, and the same command goes on from there\n"
+    )
+    assert main(command) == 0

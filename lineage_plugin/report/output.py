@@ -15,7 +15,7 @@ from lineage_plugin.report import render
 if TYPE_CHECKING:
     from lineage_plugin.judge.types import Report
 
-__all__ = ["check_output", "publish", "wants_color", "write_file"]
+__all__ = ["abandon", "check_output", "publish", "wants_color", "write_file"]
 
 
 def publish(report: Report, *, format: str, output: str | None) -> None:
@@ -46,9 +46,13 @@ def publish(report: Report, *, format: str, output: str | None) -> None:
         stream.write(text)
         stream.flush()
     except BrokenPipeError:
-        # The reader has seen enough. What is left in the buffer must not fail again when Python exits.
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        abandon(stream)
+
+
+def abandon(stream: TextIO) -> None:
+    """Give up on a stream whose reader has seen enough: what is left in the buffer must not fail when Python exits."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def check_output(output: str) -> None:

@@ -87,7 +87,13 @@ def _models(source: str) -> Iterator[Model]:
 
 
 def _built(registry: Registry, models: list[Model], workers: int, options: Options, progress: Progress | None) -> int:
-    found = build(registry, models, partial(pin, options=options), workers=workers, progress=progress, failed=_complain)
+    try:
+        found = build(
+            registry, models, partial(pin, options=options), workers=workers, progress=progress, failed=_complain
+        )
+    except KeyboardInterrupt:
+        print("stopped; what was added is kept, and the same command goes on from there", file=sys.stderr, flush=True)
+        raise
     _say(registry, _summary(found))
     return 1 if found.failures or found.added.kept else 0
 
