@@ -1,0 +1,57 @@
+"""The run from inputs to exit code."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TextIO
+
+from action import commands
+from action.checks import Outcome, keep_fingerprints, run, worst
+from action.github import read_context
+from action.inputs import read_inputs
+from action.models import select
+from action.publish import publish
+from lineage_plugin.errors import UsageError
+from lineage_plugin.fingerprint.cache import cache_folder
+from lineage_plugin.text import one_line
+
+__all__ = ["main"]
+
+
+def main(log: TextIO) -> int:
+    """Check the models that the run is about, and tell.
+
+    Args:
+        log: The log of the step.
+
+    Returns:
+        The exit code of ``lineage``, of the model that decides where there are several.
+    """
+    try:
+        inputs, context = read_inputs(os.environ), read_context(os.environ)
+        # Only what is asked of GitHub and of the Hub needs a token: no process that is started inherits one.
+        for name in ("GITHUB_TOKEN", "INPUT_HF_TOKEN"):
+            os.environ.pop(name, None)
+        os.chdir(context.workspace)
+        selection = select(inputs, context)
+        outcomes: list[Outcome] = []
+        for target in selection.targets:
+            outcomes.append(run(target, inputs))
+        publish(selection, outcomes, inputs, context, log)
+    except (UsageError, OSError) as error:
+        log.write(commands.annotation("error", [str(error)], title="lineage") + "\n")
+        return 2
+    before = _kept()
+    keep_fingerprints(outcomes, inputs, lambda text: log.write(f"{one_line(text, 300)}\n"))
+    after = _kept()
+    if after != before:
+        digest = hashlib.sha256("\n".join(after).encode()).hexdigest()
+        commands.write_outputs(context.output, {"fingerprints-key": f"lineage-fingerprints-{digest[:40]}"})
+    deciding = worst(outcomes)
+    return 0 if deciding is None else deciding.code
+
+
+def _kept() -> tuple[str, ...]:
+    """Return the names of the fingerprints in the cache: each stands for one commit of one model."""
+    return tuple(sorted(path.name for path in cache_folder().glob("fingerprints/*/*.safetensors")))

@@ -1,0 +1,188 @@
+"""Puts the answer where people look: log, annotations, job summary, comment, report files, outputs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
+
+from lineage_plugin.report.markdown_report import fit
+from lineage_plugin.report.markup import code, text
+
+from action import commands
+from action.checks import Outcome, worst
+from action.comment import MAX_BODY, marker, post
+from action.github import Context
+from action.inputs import Inputs
+from action.models import Selection
+from lineage_plugin.errors import UsageError
+from lineage_plugin.findings import CODES, Finding
+from lineage_plugin.judge.types import Report, Verdict
+from lineage_plugin.report import render, render_all
+from lineage_plugin.report.output import write_file
+from lineage_plugin.report.places import place
+from lineage_plugin.text import one_line
+
+__all__ = ["publish"]
+
+_SUMMARY = 1 << 20
+"""Bytes that GitHub shows of the summary of a step; more, and it shows none of them."""
+_OF_A_KIND = 10
+"""Annotations of a kind that GitHub shows of a step."""
+_KINDS: dict[str, commands.Kind] = {"error": "error", "warning": "warning", "note": "notice"}
+_SUFFIXES = {"markdown": "md", "html": "html", "text": "txt", "sarif": "sarif", "cyclonedx": "cdx.json"}
+
+
+def publish(selection: Selection, outcomes: Sequence[Outcome], inputs: Inputs, context: Context, log: TextIO) -> None:
+    """Tell everybody.
+
+    Args:
+        selection: The models, and why these.
+        outcomes: What came of them.
+        inputs: What the workflow asks for.
+        context: The run.
+        log: The log of the step.
+
+    Raises:
+        UsageError: When a report file cannot be written.
+    """
+    reports = [outcome.report for outcome in outcomes if outcome.report is not None]
+    files = _write_reports(reports, inputs, context)
+    _log(outcomes, log)
+    _annotate(selection, outcomes, log)
+    _summarise(selection, outcomes, context)
+    body = _body(selection, outcomes, MAX_BODY - 1024, run_url=context.run_url)
+    complaints = any(outcome.code or _is_noticed(outcome.report) for outcome in outcomes)
+    mark = marker(context, inputs.models)
+    said = post(context, mark, body, mode=inputs.comment, findings=complaints) if outcomes else ""
+    if said:
+        log.write(f"{one_line(said, 300)}\n")
+    commands.write_outputs(context.output, {**_outputs(outcomes), **files})
+
+
+def _is_noticed(report: Report | None) -> bool:
+    return report is not None and any(found.level != "note" for found in report.findings)
+
+
+def _write_reports(reports: Sequence[Report], inputs: Inputs, context: Context) -> dict[str, str]:
+    """Write the report files, and return their paths by output."""
+    suffix = _SUFFIXES.get(inputs.format, "json")
+    wanted = {
+        "report": (inputs.format, inputs.report_file or str(context.temporary / f"report.{suffix}")),
+        "sarif": ("sarif", inputs.sarif_file or str(context.temporary / "report.sarif")),
+        "predicate": ("predicate", inputs.predicate_file),
+    }
+    written = {}
+    for output, (format, path) in wanted.items():
+        if path is not None:
+            try:
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UsageError(f"input {output}-file: {one_line(path, 200)}: {error.strerror}") from None
+            write_file(Path(path), render_all(reports, format, width=100).encode("utf-8", "replace"))
+            written[output] = path
+    return written
+
+
+def _log(outcomes: Sequence[Outcome], log: TextIO) -> None:
+    for outcome in outcomes:
+        with commands.group(log, f"{outcome.target.name}: {_word(outcome)}"), commands.inert(log):
+            if outcome.report is None:
+                log.write(f"error: {one_line(outcome.problem, 500)}\n")
+            else:
+                log.write(render(outcome.report, "text", color=not os.environ.get("NO_COLOR"), width=110))
+
+
+def _word(outcome: Outcome) -> str:
+    return "could not be checked" if outcome.report is None else outcome.report.verdict
+
+
+def _annotate(selection: Selection, outcomes: Sequence[Outcome], log: TextIO) -> None:
+    """Annotate the lines of cards that findings are about, the gravest first, as many as GitHub shows."""
+    said: dict[commands.Kind, list[str]] = {"error": [], "warning": [], "notice": []}
+    for policy in selection.policies:
+        words = "The policy was changed: what it lets pass was decided by this change itself. Review it first."
+        said["warning"].append(commands.annotation("warning", [words], title="lineage policy changed", file=policy))
+    for outcome in outcomes:
+        if outcome.report is None:
+            problem = [f"{one_line(outcome.target.name, 200)} could not be checked: {outcome.problem}"]
+            said["error"].append(commands.annotation("error", problem, title="lineage"))
+        else:
+            for found in outcome.report.findings:
+                kind = _KINDS[found.level]
+                said[kind].append(_annotation(kind, found, outcome.report))
+    for commands_of_kind in said.values():
+        for command in commands_of_kind[:_OF_A_KIND]:
+            log.write(f"{command}\n")
+    left = sum(max(0, len(of_kind) - _OF_A_KIND) for of_kind in said.values())
+    if left:
+        log.write(
+            f"{left} more annotations are not shown, since GitHub shows {_OF_A_KIND} of a kind; see the summary.\n"
+        )
+
+
+def _annotation(kind: commands.Kind, found: Finding, report: Report) -> str:
+    lines = [found.message if report.folder is not None else f"{report.suspect.id}: {found.message}", found.help]
+    title = f"{found.code} {CODES[found.code].title}"
+    file = place(report, found.file)
+    if file is not None and Path(file).is_absolute():
+        file = None  # it lies outside the repository
+    lines = [line for line in (*lines, *found.suggestion) if line]
+    return commands.annotation(kind, lines, title=title, file=file, line=found.line)
+
+
+def _summarise(selection: Selection, outcomes: Sequence[Outcome], context: Context) -> None:
+    if context.summary is not None:
+        # The file may hold what earlier steps wrote; the limit is on this step's own.
+        with context.summary.open("a", encoding="utf-8", errors="replace", newline="\n") as file:
+            file.write(_body(selection, outcomes, _SUMMARY - 1024))
+
+
+def _body(selection: Selection, outcomes: Sequence[Outcome], limit: int, *, run_url: str = "") -> str:
+    """Return the Markdown of summary and comment, within a number of bytes."""
+    if not outcomes:
+        return f"### Lineage\n\nNo model to check. {selection.why}\n"
+    after = [_unchecked(outcomes)]
+    if selection.policies:
+        names = ", ".join(code(name) for name in selection.policies[:8])
+        after.append(f"**The policy was changed** ({names}): what it lets pass was decided by this change itself.")
+    # Addresses of runs are made of names that GitHub gives, and of digits.
+    after.append(f"<sub>{selection.why}{f' [The run]({run_url}) has the log.' if run_url else ''}</sub>")
+    rest = "\n\n".join(part for part in after if part) + "\n"
+    reports = [outcome.report for outcome in outcomes if outcome.report is not None]
+    said = fit(reports, limit - len(rest.encode("utf-8", "replace"))) if reports else "### Lineage\n"
+    return f"{said.rstrip()}\n\n{rest}"
+
+
+def _unchecked(outcomes: Sequence[Outcome]) -> str:
+    failed = [outcome for outcome in outcomes if outcome.report is None]
+    if not failed:
+        return ""
+    rows = []
+    for outcome in failed[:50]:
+        rows.append(f"- {code(outcome.target.name)}: {text(outcome.problem, 400)} (exit code {outcome.code})")
+    if len(failed) > len(rows):
+        rows.append(f"- and {len(failed) - len(rows)} more; the log has them all")
+    return "\n".join(("**Could not be checked**", "", *rows))
+
+
+def _outputs(outcomes: Sequence[Outcome]) -> dict[str, str]:
+    """Return the outputs that are about the answer; of several models those of the one that decides."""
+    verdicts: list[Verdict] = [outcome.verdict for outcome in outcomes]
+    verdict = next((word for word in ("fail", "undecided") if word in verdicts), "pass")
+    deciding = worst(outcomes)
+    comparisons = () if deciding is None or deciding.report is None else deciding.report.comparisons
+    codes = {
+        found.code: list(_KINDS).index(found.level)
+        for outcome in outcomes
+        if outcome.report is not None
+        for found in sorted(outcome.report.findings, key=lambda found: -list(_KINDS).index(found.level))
+    }
+    first = comparisons[0] if comparisons else None
+    return {
+        "verdict": verdict,
+        "relation": "" if first is None else first.relation,
+        "log10-e": "" if first is None else repr(float(first.evidence.log10_e)),
+        "findings": ",".join(sorted(codes, key=lambda code: (codes[code], code))),
+    }
