@@ -21,10 +21,10 @@ from collections.abc import Iterable
 
 from lineage_plugin.text import one_line
 
-__all__ = ["code", "fenced", "html_code", "row", "text"]
+__all__ = ["code", "fenced", "html_code", "row", "text", "verbatim"]
 
 _PLAIN = re.compile(r"[\w\-.,;:'\"()/+=%?!^…–—·]*")
-"""Characters that mean nothing inside a line; the underscore, a word character, is ruled out below."""
+"""Words of characters that mean nothing inside a line, but for the underscore, which is ruled out below."""
 
 _ACTIVE = re.compile(
     r"_"  # emphasis
@@ -34,11 +34,13 @@ _ACTIVE = re.compile(
     r"|(?<![a-z0-9])[0-9a-f]{7,}(?![a-z0-9])",  # commits
     re.IGNORECASE,
 )
-_WORD = re.compile(r"([(\"']*)(.*?)([)\"'.,;:!?…]*)", re.DOTALL)
-_SPAN = re.compile(r"(?<!`)`([^`]+)`(?!`)")
+_OPENING, _CLOSING = "(\"'", ")\"'.,;:!?…"
+# A span is one only where it is a word of its own: fences that touch would be read as one.
+_PIECE = re.compile(rf"([{_OPENING}]*)`([^` ](?:[^`]*[^` ])?)`([{_CLOSING}]*)(?= |\Z)|[^ ]+")
 _RUN = re.compile(r"`+")
-_FIRST = re.compile(r"([0-9]{1,9})?([.)+=-])")
-_INDENT = re.compile(r" {0,16}")
+_FIRST = re.compile(r"([0-9]{1,9})(?=[.)](?: |$))|(?=[+=:/-])")
+"""Where a backslash goes in what would be a list, a rule, the underline of a heading or of a table's head, or a command
+to a bot that reads comments."""
 
 
 def text(value: object, limit: int = 2000, *, cell: bool = False) -> str:
@@ -52,35 +54,22 @@ def text(value: object, limit: int = 2000, *, cell: bool = False) -> str:
     Returns:
         Markdown of one line that shows the sentence; empty when nothing visible is in it.
     """
-    line = one_line(value, limit)
-    parts, end = [], 0
-    for span in _SPAN.finditer(line):
-        before, after = line[: span.start()], line[span.end() :]
-        # A span inside a word, as an attacker may glue it, is taken with the word.
-        if (before and before[-1] not in " (\"'") or (after and after[0] not in " )\"'.,;:!?"):
-            continue
-        parts += [_words(line[end : span.start()], cell), code(span[1], limit, cell=cell)]
-        end = span.end()
-    written = "".join([*parts, _words(line[end:], cell)])
+    pieces = (_piece(found, cell) for found in _PIECE.finditer(one_line(value, limit)))
+    written = " ".join(pieces)
     first = _FIRST.match(written)
-    # A list, a rule or the underline of a heading.
-    return f"{first[1] or ''}\\{written[first.start(2) :]}" if first else written
+    return f"{first[0]}\\{written[first.end() :]}" if first else written
 
 
-def _words(line: str, cell: bool) -> str:
-    return " ".join(_word(word, cell) for word in line.split(" "))
-
-
-def _word(word: str, cell: bool) -> str:
-    if all(_is_plain(letter) for letter in word) and not _ACTIVE.search(word):
+def _piece(found: re.Match[str], cell: bool) -> str:
+    """Write a word, or what the author of the sentence put between backticks."""
+    word = found[0]
+    if found[2] is not None:
+        return f"{found[1]}{code(found[2], 2000, cell=cell)}{found[3]}"
+    if _PLAIN.fullmatch(word) and not _ACTIVE.search(word):
         return word
-    match = _WORD.fullmatch(word)
-    opening, core, closing = match.groups() if match else ("", word, "")
-    return f"{opening}{code(core, len(core), cell=cell)}{closing}" if core else word
-
-
-def _is_plain(letter: str) -> bool:
-    return bool(_PLAIN.fullmatch(letter))
+    core = word.lstrip(_OPENING).rstrip(_CLOSING)
+    opening, _, closing = word.partition(core)
+    return f"{opening}{code(core, 2000, cell=cell)}{closing}"
 
 
 def code(value: object, limit: int = 200, *, cell: bool = False) -> str:
@@ -105,26 +94,21 @@ def code(value: object, limit: int = 200, *, cell: bool = False) -> str:
 
 def html_code(value: object, limit: int = 200) -> str:
     """Write a name as an HTML element, for places where Markdown is not read, such as ``<summary>``."""
-    escaped = html.escape(one_line(value, limit) or "unnamed")
-    return (
-        f"<code>{re.sub('[`$|*_~@#:[\\]\\\\]', lambda found: f'&#{ord(found[0])};', escaped)}</code>"
-        if False
-        else (f"<code>{escaped}</code>")
-    )
+    return f"<code>{html.escape(one_line(value, limit) or 'unnamed')}</code>"
 
 
 def fenced(lines: Iterable[str], language: str, *, indent: int = 0) -> list[str]:
     """Write lines as a fenced code block, which nothing in them can end.
 
     Args:
-        lines: The lines, each of which is shown as one; spaces at its beginning are kept.
+        lines: The lines; each has passed :func:`~lineage_plugin.text.one_line` or :func:`verbatim`.
         language: A word of ours: ``text`` or ``yaml``.
         indent: Spaces before each line, for a block inside a list.
 
     Returns:
         The lines of the block.
     """
-    shown = [_INDENT.match(line)[0] + line.strip() for line in lines]
+    shown = list(lines)
     fence = _fence("\n".join(shown), 3)
     return [" " * indent + line for line in (f"{fence}{language}", *shown, fence)]
 
@@ -132,6 +116,11 @@ def fenced(lines: Iterable[str], language: str, *, indent: int = 0) -> list[str]
 def _fence(content: str, least: int) -> str:
     runs = (len(run) + 1 for run in _RUN.findall(content))
     return "`" * max([least, *runs])
+
+
+def verbatim(line: str, limit: int = 300) -> str:
+    """Return a line as :func:`~lineage_plugin.text.one_line` does, with the spaces that it begins with."""
+    return " " * min(16, len(line) - len(line.lstrip(" "))) + one_line(line, limit)
 
 
 def row(cells: Iterable[str]) -> str:

@@ -1,0 +1,396 @@
+"""The report in GitHub-flavoured Markdown: for job summaries, pull requests, Hub discussions and checklists.
+
+The verdict comes first, in a quotation that GitHub shows as an alert and others as what it is, then one table with a
+row per base, one folded section per base with the sentences of the text report, and the findings. Everything a model
+says passes through :mod:`~lineage_plugin.report.markup`; the only links are to the pages of this project.
+
+:func:`fit` writes the longest form that a place has room for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from enum import IntEnum
+
+from lineage_plugin._links import DOCS
+from lineage_plugin._version import __version__
+from lineage_plugin.errors import UsageError
+from lineage_plugin.findings import CODES, Finding
+from lineage_plugin.judge.types import Comparison, Declared, ModelSummary, Report
+from lineage_plugin.policy.words import policy_line
+from lineage_plugin.report import parents, phrases, searched
+from lineage_plugin.report.markup import code, fenced, html_code, row, text, verbatim
+from lineage_plugin.report.picture import Bar, picture
+from lineage_plugin.report.places import place
+from lineage_plugin.text import ELLIPSIS, one_line
+
+__all__ = ["fit", "render", "render_all"]
+
+_WIDTH = 90
+"""Columns of pictures: a comment on GitHub shows about as many without scrolling."""
+
+_VERDICTS = {"pass": ("✓", "TIP"), "fail": ("✗", "CAUTION"), "undecided": ("?", "WARNING")}
+_RELATIONS = {"shared-init": "shared initialisation"}
+_LEVELS = {"error": "✗", "warning": "!", "note": "i"}
+
+_Section = Iterator[str]
+"""Lines; an empty one ends a paragraph."""
+
+
+class _Form(IntEnum):
+    """How much is written, the longest first."""
+
+    FULL = 0
+    SHORT = 1
+    TABLES = 2
+    VERDICTS = 3
+
+
+_LEFT_OUT = {
+    _Form.SHORT: "the pictures of layers, and the details of models that pass",
+    _Form.TABLES: "the details of every comparison",
+    _Form.VERDICTS: "the details of every comparison, and the findings",
+}
+
+
+def render(report: Report, *, color: bool = False, width: int = 80, unicode: bool = True) -> str:
+    """Write a report as Markdown.
+
+    Args:
+        report: The report.
+        color: Ignored.
+        width: Ignored; Markdown is wrapped by who shows it.
+        unicode: Whether signs and bars may leave ASCII.
+
+    Returns:
+        The Markdown.
+    """
+    return render_all([report], color=color, width=width, unicode=unicode)
+
+
+def render_all(reports: Sequence[Report], *, color: bool = False, width: int = 80, unicode: bool = True) -> str:
+    """Write the reports on several models as one Markdown text: a table of all, then a section a model."""
+    sections = [_lines(_model_section(report, _Form.FULL, unicode, titled=len(reports) > 1)) for report in reports]
+    return _document(reports, sections, unicode, "")
+
+
+def fit(reports: Sequence[Report], limit: int, *, unicode: bool = True) -> str:
+    """Write the longest form that fits.
+
+    In full; without pictures and without the details of models that pass; tables and findings; those of the first
+    models only; verdicts; the number of models.
+
+    Args:
+        reports: The reports.
+        limit: Bytes of UTF-8 there are, such as 1,048,576 for a job summary of GitHub and 65,536 for a comment.
+        unicode: As for :func:`render`.
+
+    Returns:
+        The Markdown, which says what it leaves out.
+
+    Raises:
+        UsageError: When not even the number of models that are left out fits, for which 500 bytes always do.
+    """
+    for form in _Form:
+        left = "" if form is _Form.FULL else f"Left out for want of room: {_LEFT_OUT[form]}. The JSON report has all."
+        sections = [_lines(_model_section(report, form, unicode, titled=len(reports) > 1)) for report in reports]
+        written = _document(reports, sections, unicode, left)
+        if _size(written) <= limit:
+            return written
+        if form >= _Form.TABLES and (written := _first(reports, sections, unicode, left, limit)):
+            return written
+    written = f"{_omitted(reports)} The JSON report has all.\n"
+    if _size(written) > limit:
+        raise UsageError(f"no report fits into {limit} bytes; 500 hold at least the number of models")
+    return written
+
+
+def _first(reports: Sequence[Report], sections: Sequence[str], unicode: bool, left: str, limit: int) -> str:
+    """Write as many models as fit, at least one and not all; nothing when none does."""
+    low, high, best = 1, len(reports) - 1, ""
+    while low <= high:
+        number = (low + high) // 2
+        said = f"{_omitted(reports[number:])} {left}".strip()
+        written = _document(reports[:number], sections[:number], unicode, said, titled=True)
+        if _size(written) <= limit:
+            low, best = number + 1, written
+        else:
+            high = number - 1
+    return best
+
+
+def _omitted(reports: Sequence[Report]) -> str:
+    verdicts = Counter[str](report.verdict for report in reports)
+    said = ", ".join(f"{phrases.count(verdicts[verdict])} {verdict}" for verdict in _VERDICTS if verdicts[verdict])
+    return f"Not shown for want of room: {phrases.plural(len(reports), 'model')} ({said})."
+
+
+def _size(written: str) -> int:
+    return len(written.encode("utf-8", errors="replace"))
+
+
+def _lines(section: _Section) -> str:
+    return "\n".join(section)
+
+
+def _document(
+    reports: Sequence[Report], sections: Sequence[str], unicode: bool, left: str, *, titled: bool = False
+) -> str:
+    parts = [*sections]
+    if titled or len(reports) != 1:
+        parts.insert(0, _lines(_overview(reports, unicode)))
+    if left:
+        parts.append(f"**Not all is shown.** {left}\n")
+    parts.append(_footer(reports))
+    written = "\n".join(parts)
+    return written if unicode else written.replace(ELLIPSIS, "...")
+
+
+def _overview(reports: Sequence[Report], unicode: bool) -> _Section:
+    if not reports:
+        yield from ("No model was checked.", "")
+        return
+    yield row(("Verdict", "Model", "Relation", "Base"))
+    yield row(("---",) * 4)
+    for report in reports:
+        found = [(_relation(one), code(one.base.id, cell=True)) for one in report.comparisons[:4]]
+        if len(report.comparisons) > 4:
+            found.append((f"and {phrases.count(len(report.comparisons) - 4)} more", ""))
+        relations, bases = ("<br>".join(column) for column in zip(*found, strict=True)) if found else ("none", "none")
+        yield row((_tag(report, unicode), code(report.suspect.id, cell=True), relations, bases))
+    yield ""
+
+
+def _model_section(report: Report, form: _Form, unicode: bool, *, titled: bool) -> _Section:
+    if titled:
+        yield from (f"## {code(report.suspect.id)}", "")
+    yield f"> [!{'NOTE' if _is_pair(report) and report.verdict == 'pass' else _VERDICTS[report.verdict][1]}]"
+    yield from (f"> **{_tag(report, unicode)}**: {text(phrases.summary(report))}", "")
+    card, policy = _declared(report.declared), text(policy_line(report.settings.policy))
+    named = {"Model": _model(report.suspect), "Card": card, "Policy": policy}
+    yield from ("<br>\n".join(f"**{label}** {said}" for label, said in named.items() if said), "")
+    if report.comparisons:
+        yield from _table(report)
+    if form is _Form.FULL or (form is _Form.SHORT and report.verdict != "pass"):
+        for comparison in report.comparisons:
+            yield from _details(report, comparison, unicode, drawn=form is _Form.FULL)
+        yield from _parents(report, unicode)
+    if form is not _Form.VERDICTS:
+        yield from _findings(report, unicode)
+
+
+def _is_pair(report: Report) -> bool:
+    return len(report.comparisons) == 1 and not report.declared.bases and not report.findings
+
+
+def _tag(report: Report, unicode: bool) -> str:
+    sign, word = _VERDICTS[report.verdict][0], report.verdict.upper()
+    if _is_pair(report) and report.verdict == "pass":
+        # Nothing was claimed, so nothing passed: name the relation instead.
+        relation = report.comparisons[0].relation
+        sign, word = "", _RELATIONS.get(relation, relation).upper()
+    return f"{sign} {word}".strip() if unicode else word
+
+
+def _model(model: ModelSummary) -> str:
+    name = code(model.id)
+    if model.revision:
+        name += f" at {code(model.revision[:12])}"
+    details = [text(detail, 60) for detail in (model.architecture, model.format) if detail]
+    if model.parameters is not None:
+        details.insert(1 if model.architecture else 0, f"{phrases.parameters(model.parameters)} parameters")
+    return f"{name} ({', '.join(details)})" if details else name
+
+
+def _declared(declared: Declared) -> str:
+    where = f" ({_where(declared.file, declared.line)})" if declared.file else ""
+    if not declared.bases:
+        return f"declares no base{where}" if declared.file else ""
+    named = ", ".join(code(base, 120) for base in declared.bases[:8])
+    more = f" and {len(declared.bases) - 8} more" if len(declared.bases) > 8 else ""
+    relation = f", relation {text(declared.relation, 40)}" if declared.relation else ""
+    terms = f", licence {text(declared.license, 40)}" if declared.license else ""
+    return f"declares {'base' if len(declared.bases) == 1 else 'bases'} {named}{more}{relation}{terms}{where}"
+
+
+def _where(file: str, line: int | None) -> str:
+    name = one_line(file, 160).rstrip(": ")
+    return code(f"{name}:{line}" if line else name)
+
+
+def _table(report: Report) -> _Section:
+    yield row(("Base", "Relation", "log10 E", "Heads", "Kept", "Read"))
+    yield row(("---", "---", "--:", "--:", "---", "--:"))
+    for comparison in report.comparisons:
+        evidence, total = comparison.evidence, comparison.suspect_cost + comparison.base_cost
+        tossed = evidence.coins or any(stage.coins for stage in evidence.stages)
+        yield row(
+            (
+                code(comparison.base.id, cell=True),
+                _relation(comparison),
+                _log(evidence.log10_e) if tossed else "no coins",
+                f"{phrases.count(evidence.heads)}/{phrases.count(evidence.coins)}" if evidence.coins else "no coins",
+                _kept(comparison),
+                f"{phrases.size(total.bytes_read)} of {phrases.size(total.bytes_total)}",
+            )
+        )
+    yield ""
+
+
+def _relation(comparison: Comparison) -> str:
+    rests = comparison.calibrated is not None and not comparison.evidence.exact
+    label = text(phrases.relation(comparison, declared=False)[0], cell=True)
+    return f"{label}, calibrated" if rests and comparison.relation in ("derived", "shared-init") else label
+
+
+def _log(value: float) -> str:
+    # Rounded down, as e-values are.
+    return f"{math.floor(value * 10) / 10 + 0.0:.1f}" if math.isfinite(value) else "unknown"
+
+
+def _kept(comparison: Comparison) -> str:
+    """Return what is kept in a few words; the sentence is among the details."""
+    if comparison.relation == "identical":
+        return "all"
+    if not phrases.kept(comparison):
+        return "not estimated"
+    estimate, low, high = comparison.kept.estimate, comparison.kept.low, comparison.kept.high
+    ends = [end for end in (low, high) if end is not None and math.isfinite(end)]
+    if len(ends) == 2:
+        bounds = (phrases.percent(ends[0], toward="down"), phrases.percent(ends[1], toward="up"))
+        if comparison.relation == "unrelated":
+            return f"at most {bounds[1]}"
+        if comparison.relation == "derived" and estimate is not None and ends[0] > 1:
+            return f"{estimate:.2f} times ({ends[0]:.2f} to {ends[1]:.2f})"
+        if comparison.relation == "inconclusive" or estimate is None:
+            return f"{bounds[0]} to {bounds[1]}"
+        return f"{phrases.percent(estimate)} ({bounds[0]} to {bounds[1]})"
+    return "not estimated" if estimate is None else phrases.percent(estimate)
+
+
+def _details(report: Report, comparison: Comparison, unicode: bool, *, drawn: bool) -> _Section:
+    named = {base.partition("@")[0] for base in report.declared.bases} | set(report.declared.bases)
+    declared = comparison.base.id in named
+    title = f"{'Declared base' if declared else 'Base'} {html_code(comparison.base.id)}"
+    yield from (f"<details><summary>{title}: evidence and limits</summary>", "")
+    yield f"- **Base**: {_model(comparison.base)}"
+    for label, said in _sentences(comparison, declared):
+        if said:
+            yield f"- **{label}**: {text(said, 8000)}" if label else f"  - {text(said, 8000)}"
+    limits = [text(limit, 2000) for limit in filter(None, _limits(report, comparison))]
+    if limits:
+        yield "- **Limits**:"
+        yield from (f"  - {limit}" for limit in limits)
+    yield ""
+    if drawn:
+        yield from _bars(picture(comparison.layers, width=_WIDTH, unicode=unicode))
+    yield from ("</details>", "")
+
+
+def _sentences(comparison: Comparison, declared: bool) -> Iterator[tuple[str, str]]:
+    """Yield labels and sentences, some of them empty; one without a label belongs to the one before."""
+    yield "Part", searched.part(comparison)
+    label, found, consequence = phrases.relation(comparison, declared=declared)
+    yield "Relation", f"{label}: {found} {consequence}"
+    yield "Changes", searched.changes(comparison)
+    yield "Relabelled", searched.relabelled(comparison)
+    if comparison.relation != "identical" or comparison.evidence.coins:
+        yield "Coins", phrases.coins(comparison.evidence, calibrated=comparison.calibrated is not None)
+        yield "", _groups(comparison)
+        yield "", searched.stages(comparison.evidence)
+    yield "Calibrated", searched.calibrated(comparison)
+    yield "Kept", phrases.kept(comparison)
+    yield "Descent", f"{phrases.descent(comparison)} {phrases.curve(comparison)}".strip()
+    yield "Direction", phrases.direction(comparison.direction) if comparison.relation == "derived" else ""
+    yield "Read", phrases.cost(comparison.suspect_cost, comparison.base_cost)
+
+
+def _groups(comparison: Comparison) -> str:
+    groups = comparison.evidence.groups
+    if len(groups) < 2:
+        return ""
+    parts = [
+        f"{one_line(group.name, 40)} {phrases.count(group.heads)}/{phrases.count(group.coins)}" for group in groups[:8]
+    ]
+    more = f"; {len(groups) - 8} more kinds in the JSON report" if len(groups) > 8 else ""
+    return f"Heads by kind: {'; '.join(parts)}{more}."
+
+
+def _limits(report: Report, comparison: Comparison) -> Iterator[str]:
+    yield searched.searched(comparison)
+    yield from (one_line(limit, 400) for limit in comparison.limits)
+    yield phrases.unread(comparison, report.settings)
+    silent = comparison.relation in ("unrelated", "inconclusive")
+    if silent and not any("istillation" in limit for limit in comparison.limits):
+        yield phrases.UNSEEN
+
+
+def _parents(report: Report, unicode: bool) -> _Section:
+    if (merge := report.merge) is not None:
+        yield from (f"<details><summary>Merge ({parents.ESTIMATE})</summary>", "")
+        yield from _bars(parents.weights(merge, width=_WIDTH, unicode=unicode))
+        yield from _paragraphs(
+            parents.merge_summary(merge),
+            parents.merge_scale(merge),
+            parents.merge_style(merge),
+            parents.merge_ancestor(merge),
+        )
+        yield from ("</details>", "")
+    if (closest := report.closest) is not None:
+        yield from (f"<details><summary>Closest parent ({parents.ESTIMATE})</summary>", "")
+        yield from _paragraphs(parents.answer(closest))
+        yield from _bars(parents.candidates(closest, width=_WIDTH))
+        yield from _paragraphs(parents.candidates_legend(closest), parents.closest_ancestor(closest))
+        yield from ("</details>", "")
+
+
+def _paragraphs(*sentences: str) -> _Section:
+    for said in filter(None, sentences):
+        yield from (text(said), "")
+
+
+def _bars(bars: Sequence[Bar]) -> _Section:
+    """Write bars as a code block and lines of words as paragraphs."""
+    drawn = [bar for bar in bars if bar.label or bar.bar]
+    if drawn:
+        labels, lengths = max(len(bar.label) for bar in drawn), max(len(bar.bar) for bar in drawn)
+        shown = [f"{bar.label.ljust(labels)}  {bar.bar.ljust(lengths)}  {bar.note}".rstrip() for bar in drawn]
+        yield from (*fenced(shown, "text"), "")
+    yield from _paragraphs(*(bar.note for bar in bars if not (bar.label or bar.bar)))
+
+
+def _findings(report: Report, unicode: bool) -> _Section:
+    order = list(_LEVELS)
+    for finding in sorted(report.findings, key=lambda finding: order.index(finding.level)):
+        sign = f"{_LEVELS[finding.level]} " if unicode else ""
+        rule = CODES.get(finding.code)
+        name = f"[{rule.code}]({rule.help_uri})" if rule else code(finding.code)
+        where = _place(report, finding)
+        yield f"- {sign}**{finding.level}** {name}{where}: {text(finding.message, 600)}"
+        if finding.help:
+            yield from ("", f"  Help: {text(finding.help, 600)}")
+        if finding.suggestion:
+            lines = (verbatim(line) for line in finding.suggestion)
+            yield from ("", *fenced(lines, "yaml", indent=2))
+    if report.findings:
+        levels = Counter[str](finding.level for finding in report.findings)
+        said = ", ".join(phrases.plural(levels[level], level) for level in _LEVELS if levels[level])
+        yield from ("", f"{said}.", "")
+    elif not report.comparisons:
+        yield from ("No findings.", "")
+
+
+def _place(report: Report, finding: Finding) -> str:
+    file = place(report, finding.file) or finding.file
+    return f" {_where(file, finding.line)}" if file else ""
+
+
+def _footer(reports: Sequence[Report]) -> str:
+    said = [f"lineage-plugin {__version__}"]
+    for bar in sorted({report.settings.bar for report in reports}):
+        chance = f"independent models would ever reach it with a chance of at most 1 in {phrases.e_value(bar)}"
+        said.append(f"dependence is claimed from log10 E = {bar:g} on: {chance}")
+    said.append(f"[how it works]({DOCS}/method.md)")
+    return f"<sub>{'; '.join(said)}.</sub>\n"
