@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from lineage_plugin._links import DOCS
 
-__all__ = ["CODES", "Finding", "Level", "Rule"]
+__all__ = ["CODES", "Finding", "Level", "Rule", "finding", "gravest_first"]
 
 Level = Literal["error", "warning", "note"]
 
@@ -80,6 +81,12 @@ def finding(
         The finding.
     """
     return Finding(code, level or CODES[code].level, message, file, line, help, suggestion)
+
+
+def gravest_first(findings: Iterable[Finding]) -> list[Finding]:
+    """Return findings by level, errors first; those of a level keep their order."""
+    levels = get_args(Level)
+    return sorted(findings, key=lambda found: levels.index(found.level))
 
 
 CODES: dict[str, Rule] = {

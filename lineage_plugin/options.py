@@ -35,7 +35,8 @@ class Options:
         token: Hub token, or None to use the environment's; sent to the Hub endpoint only.
         endpoint: Hub endpoint, or None for ``HF_ENDPOINT`` or the public Hub.
         fingerprints: ``auto``: a base on the Hub is first compared by its fingerprint, where one is at hand and the
-            suspect is on this machine or has one at hand, too, and read where that does not show descent. ``only``: it is not read then. ``off``: weights are read.
+            suspect is on this machine or has one at hand, too, and read where that does not show descent. ``only``: it
+            is not read then. ``off``: weights are read.
     """
 
     bar: float = DEFAULT_BAR
@@ -46,6 +47,7 @@ class Options:
     token: str | None = None
     endpoint: str | None = None
     fingerprints: Fingerprints = "auto"
+    digests: bool = False
 
     def __post_init__(self) -> None:
         if not 2.0 <= self.bar < 1e6:

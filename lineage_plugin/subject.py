@@ -54,7 +54,7 @@ class Subject:
 
     def summary(self) -> ModelSummary:
         """Return the model as the report names it."""
-        return summarise(self.checkpoint, self._anatomy, digests=self.options.exhaustive)
+        return summarise(self.checkpoint, self._anatomy, digests=self.options.exhaustive or self.options.digests)
 
     def fingerprint(self) -> Fingerprint:
         """Return the model's fingerprint, made once."""

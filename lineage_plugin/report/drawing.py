@@ -11,6 +11,7 @@ Names taken from models pass through :func:`~lineage_plugin.text.one_line` and a
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -56,17 +57,17 @@ _NUMBER = re.compile(r"[0-9]{1,4}")
 
 def style() -> str:
     """Return the style sheet of the pictures."""
-    return resources.files(__package__).joinpath("html", "pictures.css").read_text(encoding="utf-8")
+    return resources.files(__package__).joinpath("html").joinpath("pictures.css").read_text(encoding="utf-8")
 
 
 @functools.cache
 def chance_band(coins: int, level: float = 0.99) -> tuple[int, int]:
     """Return how many heads chance gives: the central interval of the binomial distribution with probability 1/2.
 
-    The ends are ``low``, the smallest k with P(X <= k) >= (1 - level) / 2, and ``coins - low``. Fewer than ``low`` heads
-    have at most that probability, and so have more than ``coins - low``: together at most 1 - level. Probabilities are
-    summed outwards from the middle by P(k - 1) / P(k) = k / (n - k + 1); what lies beyond nine standard deviations is
-    below 10^-17 and left out. Source: Johnson, Kemp and Kotz, Univariate Discrete Distributions, chapter 3.
+    The ends are ``low``, the smallest k with P(X <= k) >= (1 - level) / 2, and ``coins - low``. Fewer than ``low``
+    heads have less than that probability, and so have more than ``coins - low``. Probabilities are summed outwards
+    from the middle by P(k - 1) / P(k) = k / (n - k + 1); what lies beyond nine standard deviations is below 10^-17
+    and left out. Source: Johnson, Kemp and Kotz, Univariate Discrete Distributions, chapter 3.
 
     Args:
         coins: Number of fair coins.
@@ -131,8 +132,9 @@ def coins_by_layer(layers: Sequence[LayerEvidence]) -> str:
     outside = sum(not low <= one.heads <= high for one in tested for low, high in [chance_band(one.coins)])
     heads, coins = sum(one.heads for one in tested), sum(one.coins for one in tested)
     said = (
-        f"{count(heads)} of {plural(coins, 'coin')} came up heads. In {count(outside)} of {plural(len(tested), 'layer')} "
-        "the share of heads lies outside the band in which chance keeps a layer with a probability of 99%."
+        f"{count(heads)} of {plural(coins, 'coin')} came up heads. In {count(outside)} of "
+        f"{plural(len(tested), 'layer')} the share of heads lies outside the band "
+        "in which chance keeps a layer with a probability of 99%."
     )
     return _svg(bottom + 40, "Heads by layer", said + _left_out(layers), parts)
 
@@ -141,9 +143,9 @@ def layer_map(layers: Sequence[LayerEvidence]) -> str:
     """Draw which layer of the base each layer of the suspect corresponds to.
 
     The suspect's layers run down, the base's to the right, so that an unchanged order is the diagonal. A dot is a layer
-    with coins, the darker the more heads; a ring one that repeats a layer of the base, and a diamond one that was not
-    tested, the darker the larger the cosine; a cross at the right is a layer that the base does not have. Grey columns
-    are layers of the base that are missing.
+    with coins, the fuller its colour the more heads; a ring one that repeats a layer of the base, and a diamond one
+    that was not tested, the fuller the larger the cosine; a cross at the right is a layer that the base does not have.
+    Grey columns are layers of the base that are missing.
 
     Args:
         layers: Evidence by layer, the suspect's layers in order.
@@ -159,10 +161,10 @@ def layer_map(layers: Sequence[LayerEvidence]) -> str:
     top, size = 34.0, _RIGHT - 30 - _LEFT
     across = size / max(1, len(columns))
     # Cells are square unless the one model is much deeper than the other.
-    down = min(max(across, 120 / len(shown)), 26.0, 400 / len(shown))
-    across = min(across, 26.0, 2 * down)
+    down = min(max(across, 120 / len(shown)), 32.0, 360 / len(shown))
+    across = min(across, 32.0, 2 * down)
     right, bottom = _LEFT + across * len(columns), top + down * len(shown)
-    radius = max(0.9, min(across, down) * 0.38)
+    radius = max(0.9, min(9.0, min(across, down) * 0.38))
     present = {layer.base for layer in shown}
     missing = [name for name in columns if name not in present] if len(shown) == len(layers) else []
     parts = [_rect(_LEFT + place[name] * across, top, across, bottom - top, "missing") for name in missing]
@@ -199,7 +201,7 @@ def layer_map(layers: Sequence[LayerEvidence]) -> str:
     parts.append(_turned(11, top, "\N{LEFTWARDS ARROW} layer of the model"))
     if counted["new"]:
         parts.append(_text(right + 13, top - 5, "new", "tick"))
-    return _svg(bottom + 8, "Which layer came from where", _told(counted, len(missing)) + _left_out(layers), parts)
+    return _svg(bottom + 8, "Layer against layer", _told(counted, len(missing)) + _left_out(layers), parts)
 
 
 def _told(counted: dict[str, int], missing: int) -> str:
@@ -239,7 +241,7 @@ def inheritance_curve(inheritance: Inheritance) -> str:
         The picture; empty when there is no curve.
     """
     points = [(share, kept) for share, kept in inheritance.curve if _known(share) and _known(kept) and 0 < share <= 1]
-    if len(points) < 2 or any(one[0] >= two[0] for one, two in zip(points, points[1:], strict=False)):
+    if len(points) < 2 or any(one[0] >= two[0] for one, two in itertools.pairwise(points)):
         return ""
     values = [kept for _, kept in points]
     lowest, highest = min(0.0, min(values)), max(1.2, 1.1 * max(values))
@@ -260,7 +262,7 @@ def inheritance_curve(inheritance: Inheritance) -> str:
         parts.append(_dot(x(share), y(kept), 3.4, 1.0, note))
         if number in (0, len(points) - 1):
             side = "value start" if number == 0 else "value end"
-            parts.append(_text(x(share), y(kept) + (15 if kept > 0.8 * highest else -8), f"{kept + 0.0:.2f}", side))
+            parts.append(_text(x(share), y(kept) + (15 if kept > 0.5 * highest else -8), f"{kept + 0.0:.2f}", side))
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         parts.append(_text(x(share), bottom + 15, f"{share:.0%}", "tick"))
     owner = inheritance.ancestor
@@ -399,17 +401,19 @@ def _dot(x: float, y: float, radius: float, shade: float, note: str) -> str:
 
 def _ring(x: float, y: float, radius: float, shade: float, note: str) -> str:
     place = f'cx="{_n(x)}" cy="{_n(y)}" r="{_n(0.85 * radius)}"'
+    place += f' stroke-width="{_n(min(1.6, 0.5 * radius))}"'
     return f'<circle class="ring" {place} stroke-opacity="{_opacity(shade)}">{_note(note)}</circle>'
 
 
 def _diamond(x: float, y: float, radius: float, shade: float, note: str) -> str:
     path = f"M{_n(x - radius)} {_n(y)}L{_n(x)} {_n(y - radius)}L{_n(x + radius)} {_n(y)}L{_n(x)} {_n(y + radius)}Z"
-    return f'<path class="diamond" d="{path}" stroke-opacity="{_opacity(shade)}">{_note(note)}</path>'
+    look = f'class="diamond" stroke-width="{_n(min(1.6, 0.5 * radius))}"'
+    return f'<path {look} d="{path}" stroke-opacity="{_opacity(shade)}">{_note(note)}</path>'
 
 
 def _cross(x: float, y: float, radius: float, note: str) -> str:
-    a, b = min(4.0, radius), min(4.0, radius)
-    path = f"M{_n(x - a)} {_n(y - b)}L{_n(x + a)} {_n(y + b)}M{_n(x - a)} {_n(y + b)}L{_n(x + a)} {_n(y - b)}"
+    a = min(5.0, radius)
+    path = f"M{_n(x - a)} {_n(y - a)}L{_n(x + a)} {_n(y + a)}M{_n(x - a)} {_n(y + a)}L{_n(x + a)} {_n(y - a)}"
     return f'<path class="cross" d="{path}">{_note(note)}</path>'
 
 

@@ -17,7 +17,7 @@ from enum import IntEnum
 from lineage_plugin._links import DOCS
 from lineage_plugin._version import __version__
 from lineage_plugin.errors import UsageError
-from lineage_plugin.findings import CODES, Finding
+from lineage_plugin.findings import CODES, Finding, gravest_first
 from lineage_plugin.judge.types import Comparison, Declared, ModelSummary, Report
 from lineage_plugin.policy.words import policy_line
 from lineage_plugin.report import parents, phrases, searched
@@ -362,8 +362,7 @@ def _bars(bars: Sequence[Bar]) -> _Section:
 
 
 def _findings(report: Report, unicode: bool) -> _Section:
-    order = list(_LEVELS)
-    for finding in sorted(report.findings, key=lambda finding: order.index(finding.level)):
+    for finding in gravest_first(report.findings):
         sign = f"{_LEVELS[finding.level]} " if unicode else ""
         rule = CODES.get(finding.code)
         name = f"[{rule.code}]({rule.help_uri})" if rule else code(finding.code)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from lineage_plugin._links import HOME
 ROOT = Path(__file__).parents[2]
 ACT = Path(sys.executable).with_name("act")
 CACHE_ACTION = Path(__file__).with_name("actions_cache")
+RECORDER = Path(__file__).with_name("recorder")
 ACTION = HOME.removeprefix("https://github.com/")
 
 
@@ -148,12 +150,12 @@ class Runner:
 
     def _repositories(self, workflow: str) -> list[tuple[str, Path]]:
         """Name the actions that are on this machine, as the workflow and our own action name them."""
-        used = {
-            step.get("uses", "") for step in yaml.safe_load((self._action / "action.yml").read_text())["runs"]["steps"]
-        }
-        found = {name.partition("@")[2] for name in used if name.startswith("actions/cache/")}
-        (pinned,) = found
-        return [(f"{ACTION}@v1", self._action), (f"actions/cache@{pinned}", CACHE_ACTION)]
+        steps = yaml.safe_load((self._action / "action.yml").read_text(encoding="utf-8"))["runs"]["steps"]
+        used = {step.get("uses", "") for step in steps}
+        (pinned,) = {name.partition("@")[2] for name in used if name.startswith("actions/cache/")}
+        found = [(f"{ACTION}@v1", self._action), (f"actions/cache@{pinned}", CACHE_ACTION)]
+        others = r"uses: (github/codeql-action|actions/attest)(?:/[a-z-]+)?@([0-9a-f]{40})"
+        return found + [(f"{name}@{commit}", RECORDER) for name, commit in re.findall(others, workflow)]
 
     def _git(self, *words: str) -> str:
         who = ["-c", "user.name=A Person", "-c", "user.email=person@example.org", "-c", "commit.gpgsign=false"]

@@ -1,0 +1,361 @@
+"""The report as one HTML file: for a reader who opens it in a browser, prints it or passes it on.
+
+It needs no script, no network and no other file, and its Content-Security-Policy allows nothing but its own style
+sheet. The sentences are those of the other formats; the pictures are in :mod:`~lineage_plugin.report.drawing`, the
+markup in ``html/page.html``. The text is ASCII (other letters are character references), so that no guess at
+an encoding can damage it.
+
+Everything a model says passes through :func:`~lineage_plugin.text.one_line` here and is escaped by the template.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from lineage_plugin._links import DOCS, HOME
+from lineage_plugin._version import __version__
+from lineage_plugin.findings import CODES, Finding, gravest_first
+from lineage_plugin.judge.types import Comparison, Declared, GroupEvidence, Interval, Merge, ModelSummary, Report
+from lineage_plugin.policy.words import policy_line
+from lineage_plugin.report import drawing, parents, phrases, searched
+from lineage_plugin.text import one_line
+
+if TYPE_CHECKING:
+    import jinja2
+
+__all__ = ["render", "render_all"]
+
+MOST_ROWS = 500
+"""Rows of a table; the JSON report has all."""
+
+_VERDICTS = {
+    "pass": ("Passed", "\N{CHECK MARK}"),
+    "fail": ("Failed", "\N{MULTIPLICATION X}"),
+    "undecided": ("Undecided", "?"),
+}
+_KEYS = {
+    "coins": {
+        "half": "Dashed: one half, the line of chance.",
+        "band": "Band: where chance keeps a layer with a probability of 99%.",
+        "chance": "Grey bars end in it.",
+        "mark": "A dot is a layer without coins of its own.",
+    },
+    "map": {
+        "dot": "Dot: tested, the fuller its colour the more heads.",
+        "ring": "Ring: repeats a layer, whose coins are counted once.",
+        "diamond": "Diamond: not tested.",
+        "cross": "Cross: new, no layer of the base.",
+        "missing": "Grey column: a layer of the base that is missing.",
+    },
+    "curve": {
+        "half": "1, dashed, is all of the base. Descent gives about 1 or more for the strongest over the others."
+    },
+    "kept": {"heads": "Bar: the estimate.", "whisker": "Thin line with ends: its 95% interval."},
+}
+_LEVELS = ("error", "warning", "note")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_REPO = re.compile(r"[A-Za-z0-9._-]{1,96}/[A-Za-z0-9._-]{1,96}")
+
+
+def render(report: Report, *, color: bool = False, width: int = 80, unicode: bool = True) -> str:
+    """Write a report as an HTML page.
+
+    Args:
+        report: The report.
+        color: Ignored.
+        width: Ignored.
+        unicode: Ignored; the text is ASCII.
+
+    Returns:
+        The page.
+    """
+    return render_all([report])
+
+
+def render_all(reports: Sequence[Report], *, color: bool = False, width: int = 80, unicode: bool = True) -> str:
+    """Write the reports on several models as one HTML page: a table of contents, then a section a model."""
+    # The style sheet is ASCII without "<": it needs no escaping, and its digest is that of what the browser sees.
+    sheet = (
+        "\n"
+        + resources.files(__package__).joinpath("html").joinpath("page.css").read_text(encoding="utf-8")
+        + drawing.style()
+    )
+    digest = base64.b64encode(hashlib.sha256(sheet.encode()).digest()).decode()
+    page = (
+        _templates()
+        .get_template("page.html")
+        .render(
+            models=[_model_section(number, report) for number, report in enumerate(reports, 1)],
+            sheet=_markup(sheet),
+            policy=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
+            version=__version__,
+            home=HOME,
+            docs=DOCS,
+        )
+    )
+    return page.encode("ascii", "xmlcharrefreplace").decode("ascii")
+
+
+def _templates() -> jinja2.Environment:
+    import jinja2
+
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("lineage_plugin", "report/html"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _markup(text: str) -> object:
+    """Mark text that this package wrote as safe: pictures and the style sheet."""
+    import markupsafe
+
+    return markupsafe.Markup(text)  # noqa: S704
+
+
+def _model_section(number: int, report: Report) -> dict[str, Any]:
+    (word, sign), look = _VERDICTS[report.verdict], str(report.verdict)
+    if report.verdict == "pass" and not report.declared.bases and not report.findings and len(report.comparisons) == 1:
+        # Nothing was claimed, so nothing passed: name the relation instead.
+        label = phrases.relation(report.comparisons[0], declared=False)[0]
+        word, sign = label[:1].upper() + label[1:], "\N{RIGHTWARDS ARROW}"
+        look = "note"
+    named = {base.partition("@")[0] for base in report.declared.bases} | set(report.declared.bases)
+    return {
+        "anchor": f"model-{number}",
+        "verdict": look,
+        "word": word,
+        "sign": sign,
+        "summary": phrases.summary(report),
+        "name": one_line(report.suspect.id, 200) or "unnamed",
+        "subject": _subject(report.suspect),
+        "declares": _declared(report.declared),
+        "created": _date(report.created),
+        "policy": policy_line(report.settings.policy),
+        "comparisons": [
+            _comparison(one, report, f"model-{number}-base-{place}", declared=one.base.id in named)
+            for place, one in enumerate(report.comparisons, 1)
+        ],
+        "merge": None if report.merge is None else _merge(report.merge),
+        "closest": _closest(report),
+        "estimate": parents.ESTIMATE,
+        "findings": [_finding(finding) for finding in gravest_first(report.findings)],
+        "counted": _counted(report.findings),
+        "settings": _settings(report),
+        "command": _command(report),
+    }
+
+
+def _subject(model: ModelSummary) -> dict[str, Any]:
+    details = [one_line(detail, 60) for detail in (model.architecture, model.format) if detail]
+    if model.parameters is not None:
+        details.insert(1 if model.architecture else 0, f"{phrases.parameters(model.parameters)} parameters")
+    link = ""
+    if _REPO.fullmatch(model.id) and _COMMIT.fullmatch(model.revision or ""):
+        link = f"https://huggingface.co/{model.id}/tree/{model.revision}"  # a commit tells a model of the Hub
+    return {
+        "name": one_line(model.id, 200) or "unnamed",
+        "link": link,
+        "revision": one_line((model.revision or "")[:12], 12),
+        "details": ", ".join(filter(None, details)),
+    }
+
+
+def _declared(declared: Declared) -> str:
+    place = f" ({_place(declared.file, declared.line)})" if declared.file else ""
+    if not declared.bases:
+        return f"No base{place}" if declared.file else ""
+    said = ", ".join(one_line(base, 120) for base in declared.bases[:8])
+    said += f" and {len(declared.bases) - 8} more" if len(declared.bases) > 8 else ""
+    said += f"; relation {one_line(declared.relation, 40)}" if declared.relation else ""
+    said += f"; licence {one_line(declared.license, 40)}" if declared.license else ""
+    return f"Base{'s' if len(declared.bases) > 1 else ''} {said}{place}"
+
+
+def _comparison(comparison: Comparison, report: Report, anchor: str, *, declared: bool) -> dict[str, Any]:
+    label, found, consequence = phrases.relation(comparison, declared=declared)
+    coins = ""
+    if comparison.relation != "identical" or comparison.evidence.coins:
+        coins = phrases.coins(comparison.evidence, calibrated=comparison.calibrated is not None)
+    limits = [searched.searched(comparison), *(one_line(limit, 400) for limit in comparison.limits)]
+    limits.append(phrases.unread(comparison, report.settings))
+    if comparison.relation in ("unrelated", "inconclusive") and not any("istillation" in limit for limit in limits):
+        limits.append(phrases.UNSEEN)
+    kept, curve = phrases.kept(comparison), phrases.curve(comparison)
+    # A picture stands beside a sentence only: what cannot be said is not shown.
+    pictures = [
+        ("coins", "How the coins fell, layer by layer", drawing.coins_by_layer(comparison.layers)),
+        ("map", "Layer against layer", drawing.layer_map(comparison.layers)),
+        (
+            "curve",
+            "What was learned, against what is faint",
+            drawing.inheritance_curve(comparison.inheritance) if curve else "",
+        ),
+        ("kept", "How much of the base is kept", drawing.kept_share(comparison.kept) if kept else ""),
+    ]
+    return {
+        "anchor": anchor,
+        "declared": declared,
+        "base": _subject(comparison.base),
+        "part": searched.part(comparison),
+        "relation": comparison.relation,
+        "label": _capital(label),
+        "found": f"{found} {consequence}".strip(),
+        "changes": searched.changes(comparison),
+        "relabelled": searched.relabelled(comparison),
+        "coins": coins,
+        "kept": kept,
+        "descent": phrases.descent(comparison),
+        "curve": curve,
+        "direction": phrases.direction(comparison.direction) if comparison.relation == "derived" else "",
+        "calibrated": searched.calibrated(comparison),
+        "stages": searched.stages(comparison.evidence),
+        "pictures": [
+            {"title": title, "svg": _markup(svg), "key": _key(svg, kind)} for kind, title, svg in pictures if svg
+        ],
+        "groups": [_group(group) for group in comparison.evidence.groups[:MOST_ROWS]],
+        "layers": [
+            {
+                "suspect": one_line(layer.suspect, 80) or "unnamed",
+                "base": "none" if layer.base is None else one_line(layer.base, 80) or "unnamed",
+                "heads": f"{phrases.count(layer.heads)} of {phrases.count(layer.coins)}" if layer.coins else "no coins",
+                "chance": "{} to {}".format(*map(phrases.count, drawing.chance_band(layer.coins)))
+                if layer.coins
+                else "",
+                "cosine": f"{layer.cosine + 0.0:.2f}" if math.isfinite(layer.cosine) and layer.base is not None else "",
+            }
+            for layer in comparison.layers[:MOST_ROWS]
+        ],
+        "more_layers": max(0, len(comparison.layers) - MOST_ROWS),
+        "read": phrases.cost(comparison.suspect_cost, comparison.base_cost),
+        "limits": [limit for limit in limits if limit],
+    }
+
+
+def _key(svg: str, kind: str) -> str:
+    """Explain the marks that a picture has."""
+    return " ".join(said for mark, said in _KEYS[kind].items() if f'class="{mark}"' in svg)
+
+
+def _group(group: GroupEvidence) -> dict[str, str]:
+    share = f"{100 * group.heads / group.coins:.1f}%" if group.coins else ""
+    return {
+        "name": one_line(group.name, 60) or "unnamed",
+        "coins": phrases.count(group.coins),
+        "heads": phrases.count(group.heads),
+        "share": share,
+        "value": phrases.e_value(group.log10_e),
+    }
+
+
+def _merge(merge: Merge) -> dict[str, Any]:
+    shown = merge.parents[: parents.MOST_ROWS]
+    names = list(dict.fromkeys(layer for parent in shown for layer, _ in parent.layers))[:MOST_ROWS]
+    held = [dict(parent.layers) for parent in shown]
+    return {
+        "svg": _markup(drawing.estimates(shown, "Weight of each parent")),
+        "rows": _rows(parents.weights(merge, width=200, unicode=False)),
+        "summary": parents.merge_summary(merge),
+        "notes": list(
+            filter(None, (parents.merge_scale(merge), parents.merge_style(merge), parents.merge_ancestor(merge)))
+        ),
+        "parents": [one_line(parent.id, 60) or "unnamed" for parent in shown],
+        "layers": [(one_line(name, 60) or "unnamed", [_weight(one.get(name)) for one in held]) for name in names],
+    }
+
+
+def _weight(weight: Interval | None) -> str:
+    value = None if weight is None else weight.estimate
+    return "" if value is None or not math.isfinite(value) or abs(value) >= 1e6 else f"{value + 0.0:.3f}"
+
+
+def _closest(report: Report) -> dict[str, Any] | None:
+    closest = report.closest
+    if closest is None:
+        return None
+    rows = _rows(parents.candidates(closest, width=200))
+    return {
+        "svg": _markup(drawing.estimates(closest.candidates, "Weight of each candidate") if rows else ""),
+        "rows": rows,
+        "answer": parents.answer(closest),
+        "notes": list(filter(None, (parents.candidates_legend(closest), parents.closest_ancestor(closest)))),
+    }
+
+
+def _rows(bars: Iterable[Any]) -> list[tuple[str, str]]:
+    return [(bar.label, bar.note) for bar in bars]
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    rule = CODES.get(finding.code)
+    return {
+        "code": one_line(finding.code, 20),
+        "title": rule.title if rule else "",
+        "link": rule.help_uri if rule else "",
+        "level": finding.level,
+        "place": _place(finding.file, finding.line) if finding.file else "",
+        "message": phrases.sentence(finding.message),
+        "help": one_line(finding.help, 600),
+        "suggestion": "\n".join(one_line(line, 300) for line in finding.suggestion),
+    }
+
+
+def _counted(findings: Sequence[Finding]) -> str:
+    levels = [(level, sum(finding.level == level for finding in findings)) for level in _LEVELS]
+    return ", ".join(phrases.plural(number, level) for level, number in levels if number)
+
+
+def _settings(report: Report) -> list[tuple[str, str]]:
+    settings = report.settings
+    bar = f"10^{settings.bar:g}"
+    return [
+        ("Evidence from which a relation is claimed", f"an e-value of {bar}"),
+        ("Seed of all random draws", str(settings.seed)),
+        ("Units read", "all" if settings.exhaustive else "a random sample"),
+        ("Byte budget a model", "the plan's own" if settings.budget is None else phrases.size(settings.budget)),
+    ]
+
+
+def _command(report: Report) -> str:
+    """Return the command that repeats the run, as far as the report tells; empty when nothing was compared."""
+    if not report.comparisons:
+        return ""
+    suspect, settings = report.suspect, report.settings
+    model = report.folder or suspect.id
+    words = [model if report.folder or not suspect.revision else f"{model}@{suspect.revision}"]
+    if report.declared.file is None and len(report.comparisons) == 1:
+        words = ["compare", *words, _base(report.comparisons[0])]
+    else:
+        bases = [word for one in report.comparisons[:8] for word in ("--base", _base(one))]
+        words = ["check", *words, *bases, *(["--card", report.card] if report.card else [])]
+    words += ["--seed", str(settings.seed), "--bar", f"{settings.bar:g}"]
+    words += ["--exhaustive"] if settings.exhaustive else []
+    words += [] if settings.budget is None else ["--budget", str(settings.budget)]
+    return " ".join(["lineage", *(shlex.quote(one_line(word, 300)) for word in words)])
+
+
+def _base(comparison: Comparison) -> str:
+    base = comparison.base
+    return f"{base.id}@{base.revision}" if base.revision else base.id
+
+
+def _place(file: str, line: int | None) -> str:
+    return one_line(file, 160).rstrip(": ") + (f":{line}" if line else "")
+
+
+def _date(created: str) -> str:
+    """Return a time such as ``2026-11-21T18:32:07+00:00`` without its ``T``."""
+    return re.sub(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d(?:\.\d+)?(?:\+00:00|Z)$", r"\1, \2 UTC", one_line(created, 40))
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,249 @@
+"""The SARIF report: the official schema, what GitHub asks for, and fingerprints that outlive edits."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import jsonschema
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lineage_plugin import check
+from lineage_plugin.findings import CODES, Finding, finding
+from lineage_plugin.judge.types import Declared, Report
+from lineage_plugin.report import render, render_all
+from lineage_plugin.report.sarif_report import FINGERPRINT, MOST_RESULTS
+from tests.report import samples
+
+ROOT = Path(__file__).parents[2]
+SCHEMA = json.loads((Path(__file__).parent / "schemas" / "sarif-2.1.0-rtm.5.json").read_text(encoding="utf-8"))
+VALIDATOR = jsonschema.Draft4Validator(SCHEMA, format_checker=jsonschema.FormatChecker())
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def run_of(*reports: Report) -> dict[str, Any]:
+    log = json.loads(render_all(reports, "sarif"))
+    VALIDATOR.validate(log)
+    (run,) = log["runs"]
+    for result in run["results"]:
+        # What GitHub refuses a file for.
+        (location,) = result["locations"]
+        uri = location["physicalLocation"]["artifactLocation"]["uri"]
+        assert uri and not uri.startswith("/") and ":" not in uri and ".." not in uri.split("/")
+        assert result["message"]["text"]
+        assert run["tool"]["driver"]["rules"][result["ruleIndex"]]["id"] == result["ruleId"]
+    return dict(run)
+
+
+def prints(*reports: Report) -> list[str]:
+    return [result["partialFingerprints"][FINGERPRINT] for result in run_of(*reports)["results"]]
+
+
+def local(*findings: Finding, **fields: object) -> Report:
+    return replace(samples.report(samples.comparison()), folder="models/mine", findings=findings, **fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("make", samples.ALL)
+def test_every_kind_of_report_satisfies_the_official_schema(make: Callable[[], Report]) -> None:
+    report = make()
+    assert len(run_of(report)["results"]) == len(report.findings)
+
+
+def test_the_schema_can_refuse() -> None:
+    log = json.loads(render(samples.unrelated(), "sarif"))
+    log["runs"][0]["results"][0]["level"] = "fatal"
+    assert not VALIDATOR.is_valid(log)
+
+
+def test_a_real_model_that_lies_has_its_finding_on_the_line_that_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    report = check("examples/liar", bases=["examples/base"])
+    (lie,) = (result for result in run_of(report)["results"] if result["ruleId"] == "LIN101")
+    where = lie["locations"][0]["physicalLocation"]
+    assert where["artifactLocation"] == {"uri": "examples/liar/README.md", "uriBaseId": "%SRCROOT%"}
+    line = (ROOT / "examples/liar/README.md").read_text(encoding="utf-8").splitlines()[where["region"]["startLine"] - 1]
+    assert line.startswith("base_model")
+    assert lie["level"] == "error"
+    assert lie["properties"]["relation"] == "unrelated"
+    assert lie["properties"]["coins"] == report.comparisons[0].evidence.coins
+
+
+def test_a_report_without_findings_has_no_results() -> None:
+    run = run_of(samples.derived())
+    assert run["results"] == []
+    assert run["invocations"][0]["executionSuccessful"] is True
+    assert run["properties"]["models"][0]["comparisons"][0]["relation"] == "derived"
+
+
+def test_the_rules_are_the_codes() -> None:
+    rules = run_of()["tool"]["driver"]["rules"]
+    assert [rule["id"] for rule in rules] == list(CODES)
+    first = rules[0]
+    assert first["name"] == "DeclaredBaseNotSupportedByTheWeights"
+    assert first["shortDescription"]["text"] == "Declared base not supported by the weights"
+    assert first["helpUri"].endswith("/docs/findings.md#lin101")
+    assert {rule["defaultConfiguration"]["level"] for rule in rules} == {"error", "warning", "note"}
+    assert len({rule["name"] for rule in rules}) == len(rules)
+    assert all(rule["name"].isalnum() and len(rule["name"]) <= 255 and rule["help"]["text"] for rule in rules)
+
+
+def test_the_message_says_what_to_do_and_what_to_paste() -> None:
+    one = finding(
+        "LIN201", "No base is declared", file="README.md", help="Add base_model.", suggestion=("base_model: a/b",)
+    )
+    text = run_of(local(one))["results"][0]["message"]["text"]
+    assert text == "No base is declared. Add base_model.\nLines for the card's front matter:\nbase_model: a/b"
+
+
+def test_the_level_is_that_of_the_finding() -> None:
+    (result,) = run_of(local(finding("LIN101", "m", level="note")))["results"]
+    assert result["level"] == "note"
+
+
+def test_a_file_of_the_hub_is_shown_at_its_commit_and_found_again_at_the_next() -> None:
+    one = finding("LIN205", "m", file="sub folder/README.md", line=3)
+
+    def at(commit: str) -> dict[str, Any]:
+        report = samples.report(suspect=samples.model("zoo/draco/x.gguf", revision=commit), findings=(one,))
+        return dict(run_of(report)["results"][0])
+
+    first, second = at(COMMIT), at(COMMIT[::-1])
+    assert first["hostedViewerUri"] == f"https://huggingface.co/zoo/draco/blob/{COMMIT}/sub%20folder/README.md"
+    where = {"uri": "zoo/draco/blob/main/sub%20folder/README.md", "uriBaseId": "HUB"}
+    assert first["locations"][0]["physicalLocation"]["artifactLocation"] == where
+    assert (first["locations"], first["partialFingerprints"]) == (second["locations"], second["partialFingerprints"])
+
+
+@pytest.mark.parametrize(
+    ("folder", "uri"),
+    [
+        ("models/mine", "models/mine/README.md"),
+        ("./models//mine/", "models/mine/README.md"),
+        (".", "README.md"),
+        ("a b/ü#?%", "a%20b/%C3%BC%23%3F%25/README.md"),
+        ("/elsewhere/of/mine", "mine/README.md"),
+        ("../../../../../../../../outside", "outside/README.md"),
+        ("a:b", "a%3Ab/README.md"),
+    ],
+)
+def test_a_local_file_is_relative_to_where_the_check_was_started(folder: str, uri: str) -> None:
+    report = replace(local(finding("LIN201", "m", file="README.md", line=1)), folder=folder)
+    assert run_of(report)["results"][0]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == uri
+
+
+def test_an_absolute_folder_below_is_relative_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    report = replace(local(finding("LIN201", "m", file="README.md", line=1)), folder=str(tmp_path / "m"))
+    assert run_of(report)["results"][0]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == "m/README.md"
+
+
+def test_a_finding_without_a_file_is_at_the_card() -> None:
+    report = replace(local(finding("LIN304", "m")), declared=Declared(("zoo/atlas",), None, None, "README.md", 3))
+    (result,) = run_of(report)["results"]
+    assert result["locations"] == [
+        {"physicalLocation": {"artifactLocation": {"uri": "models/mine/README.md", "uriBaseId": "%SRCROOT%"}}}
+    ]
+    given = replace(report, card="cards/mine.md")
+    assert run_of(given)["results"][0]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == "cards/mine.md"
+
+
+def test_fingerprints_outlive_lines_and_numbers() -> None:
+    before = finding("LIN101", "zoo/atlas: 1,520 of 3,072 coins came up heads", file="README.md", line=5)
+    after = replace(before, message="zoo/atlas: 1,519 of 3,072 coins came up heads", line=9, level="note", help="h")
+    assert prints(local(before)) == prints(local(after))
+    card = Declared(("zoo/atlas", "zoo/other"), None, None, "README.md", 5)
+    others = (
+        before,
+        replace(before, code="LIN107"),
+        replace(before, file="other/README.md"),
+        replace(before, message="zoo/other: 1,520 of 3,072 coins came up heads"),
+    )
+    assert len({key for one in others for key in prints(local(one, declared=card))}) == len(others)
+
+
+def test_two_bases_of_one_line_stay_two_alerts_and_keep_their_names() -> None:
+    two = tuple(
+        finding("LIN101", f"the weights do not support {base}", file="README.md", line=3) for base in ("a/x", "a/y")
+    )
+    card = Declared(("a/x", "a/y"), None, None, "README.md", 3)
+    first, second = prints(local(*two, declared=card))
+    assert first != second
+    assert prints(local(*two[::-1], declared=card)) == [second, first]
+    # When one is put right the other is still itself.
+    assert prints(local(two[1], declared=card)) == [second]
+    github = [
+        r["partialFingerprints"]["primaryLocationLineHash"] for r in run_of(local(*two, declared=card))["results"]
+    ]
+    assert len(set(github)) == 2
+
+
+def test_findings_that_differ_in_nothing_are_told_apart_by_their_order() -> None:
+    same = finding("LIN302", "damaged", file="a.safetensors")
+    assert len(set(prints(local(same, same, same)))) == 3
+
+
+def test_the_fingerprint_of_github_is_left_to_its_upload_where_a_line_says_it() -> None:
+    (lined,) = run_of(local(finding("LIN205", "m", file="README.md", line=3)))["results"]
+    assert list(lined["partialFingerprints"]) == [FINGERPRINT]
+    (whole,) = run_of(local(finding("LIN301", "m", file="w.bin")))["results"]
+    assert set(whole["partialFingerprints"]) == {FINGERPRINT, "primaryLocationLineHash"}
+
+
+def test_several_models_are_one_run_and_do_not_mix() -> None:
+    one = local(finding("LIN201", "m", file="README.md", line=1))
+    other = replace(one, folder="models/other")
+    run = run_of(one, samples.derived(), other)
+    assert [r["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for r in run["results"]] == [
+        "models/mine/README.md",
+        "models/other/README.md",
+    ]
+    assert len(set(prints(one, other))) == 2
+    assert len(run["properties"]["models"]) == 3
+
+
+def test_what_is_too_much_for_github_is_left_out_the_least_first() -> None:
+    notes = tuple(finding("LIN305", "m", file=f"{i}.bin") for i in range(MOST_RESULTS))
+    run = run_of(local(*notes, finding("LIN301", "the worst", file="w.bin")))
+    assert len(run["results"]) == MOST_RESULTS
+    assert run["results"][0]["ruleId"] == "LIN301"
+    assert run["properties"]["resultsLeftOut"] == 1
+
+
+def _strings(value: object) -> list[str]:
+    if isinstance(value, dict):
+        return [text for key, inner in value.items() for text in (str(key), *_strings(inner))]
+    if isinstance(value, list):
+        return [text for inner in value for text in _strings(inner)]
+    return [value] if isinstance(value, str) else []
+
+
+def test_nothing_a_stranger_wrote_is_obeyed() -> None:
+    run = run_of(samples.hostile())
+    for text in _strings(run):
+        assert len(text) <= 5000
+        assert not any(unicodedata.category(sign) in ("Cc", "Cf", "Cs") for sign in text if sign != "\n"), text
+        assert "::" not in text and "##[" not in text
+    (link,) = run_of(local(finding("LIN201", "[read me](https://evil.example)")))["results"]
+    assert "](" not in link["message"]["text"]
+
+
+@settings(deadline=None, max_examples=60)  # the schema is large
+@given(st.text(), st.one_of(st.none(), st.text()), st.one_of(st.none(), st.integers(-1, 10**9)))
+def test_any_text_gives_a_valid_log(text: str, file: str | None, line: int | None) -> None:
+    one = finding("LIN203", text, file=file, line=line, help=text, suggestion=(text,))
+    suspect = samples.model(text, revision=file)
+    for folder in (None, text):
+        report = replace(
+            samples.report(samples.comparison(base=suspect), suspect=suspect, findings=(one,), summary=text),
+            folder=folder,
+            card=file,
+        )
+        (result,) = run_of(report)["results"]
+        unquote(result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"], errors="strict")
