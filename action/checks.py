@@ -17,7 +17,7 @@ from lineage_plugin.policy.apply import options_of
 from lineage_plugin.policy.find import find_policy
 from lineage_plugin.policy.load import load_policy
 from lineage_plugin.policy.types import Policy
-from lineage_plugin.report import exit_code
+from lineage_plugin.report import exit_code, wants_digests
 
 __all__ = ["Outcome", "keep_fingerprints", "run", "worst"]
 
@@ -77,7 +77,8 @@ def run(target: Target, inputs: Inputs) -> Outcome:
 def _options(inputs: Inputs, policy: Policy | None) -> Options:
     stated = options_of(policy)
     budget = stated.budget if inputs.budget is None else inputs.budget
-    return replace(stated, budget=budget, token=inputs.token, endpoint=inputs.endpoint)
+    digests = inputs.predicate_file is not None or wants_digests(inputs.format)
+    return replace(stated, budget=budget, token=inputs.token, endpoint=inputs.endpoint, digests=digests)
 
 
 def _code(error: LineageError) -> ExitCode:

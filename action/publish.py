@@ -7,9 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
-from lineage_plugin.report.markdown_report import fit
-from lineage_plugin.report.markup import code, text
-
 from action import commands
 from action.checks import Outcome, worst
 from action.comment import MAX_BODY, marker, post
@@ -20,6 +17,8 @@ from lineage_plugin.errors import UsageError
 from lineage_plugin.findings import CODES, Finding
 from lineage_plugin.judge.types import Report, Verdict
 from lineage_plugin.report import render, render_all
+from lineage_plugin.report.markdown_report import fit
+from lineage_plugin.report.markup import code, text
 from lineage_plugin.report.output import write_file
 from lineage_plugin.report.places import place
 from lineage_plugin.text import one_line

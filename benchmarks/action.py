@@ -1,7 +1,7 @@
 """How long the GitHub Action takes for a model of the Hub: with nothing cached, and with its environment cached.
 
-Writes a base and a child in the layer shapes of an 8B model (2.3 GB each), serves them from the local Hub with a delay on
-every request, and runs a workflow with the action through a real runner. Installing takes packages from the package
+Writes a base and a child in the layer shapes of an 8B model (2.3 GB each), serves them from the local Hub with a delay
+on every request, and runs a workflow with the action through a real runner. Installing takes packages from the package
 index, so the first row depends on the network. Needs about 5 GB of disk.
 """
 

@@ -12,7 +12,7 @@ from lineage_plugin.checkpoint import Cost
 from lineage_plugin.checkpoint.open import locate
 from lineage_plugin.findings import Finding
 from lineage_plugin.judge.lineage import verdict_of
-from lineage_plugin.judge.types import Comparison, Declared, ModelSummary, Report, Settings
+from lineage_plugin.judge.types import PUBLIC_HUB, Comparison, Declared, ModelSummary, Report, Settings
 from lineage_plugin.options import Options
 from lineage_plugin.policy.apply import apply_policy
 from lineage_plugin.text import one_line
@@ -80,7 +80,17 @@ def report_of(
         settings=Settings(options.bar, options.seed, options.exhaustive, options.budget, used),
         folder=folder_of(suspect.id),
         card=card,
+        hub=_hub(suspect, comparisons, options),
     )
+
+
+def _hub(suspect: ModelSummary, comparisons: Sequence[Comparison], options: Options) -> str:
+    """Return the address of the Hub, if any model is of it: a commit tells."""
+    if suspect.revision is None and all(comparison.base.revision is None for comparison in comparisons):
+        return PUBLIC_HUB
+    from lineage_plugin.checkpoint.hub import endpoint_of
+
+    return endpoint_of(options.endpoint)
 
 
 def folder_of(model: str) -> str | None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from lineage_plugin.arguments import parse_size, parser
 from lineage_plugin.errors import LineageError, UsageError
 from lineage_plugin.options import Options, Progress
-from lineage_plugin.report import exit_code
+from lineage_plugin.report import exit_code, wants_digests
 from lineage_plugin.report.output import abandon, check_output, publish, wants_color
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def _run(argv: Sequence[str]) -> int:
         offline=args.offline,
         endpoint=args.endpoint,
         fingerprints=getattr(args, "fingerprints", _DEFAULTS.fingerprints),
+        digests="format" in args and wants_digests(args.format),
     )
     with contextlib.ExitStack() as stack:
         if args.quiet:

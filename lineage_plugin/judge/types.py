@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lineage_plugin.report import FailOn
 
 __all__ = [
+    "PUBLIC_HUB",
     "CalibratedEvidence",
     "CalibratedStatistic",
     "Candidate",
@@ -43,6 +44,7 @@ __all__ = [
 
 Relation = Literal["identical", "derived", "shared-init", "unrelated", "inconclusive"]
 Verdict = Literal["pass", "fail", "undecided"]
+PUBLIC_HUB = "https://huggingface.co"
 Indication = Literal["suspect-from-base", "base-from-suspect", "siblings", "unclear"]
 
 
@@ -335,7 +337,8 @@ class Report:
 
     ``merge`` and ``closest`` are about several relatives together; None when there was one only. ``folder`` is the
     suspect's, as the caller named it (None for a model of the Hub), and ``card`` the card that was given instead of the
-    suspect's own: the files of findings lie there (:func:`lineage_plugin.report.places.place`).
+    suspect's own: the files of findings lie there (:func:`lineage_plugin.report.places.place`). ``hub`` is the address
+    of the Hub that ids are of.
     """
 
     created: str
@@ -351,6 +354,7 @@ class Report:
     closest: Closest | None = None
     folder: str | None = None
     card: str | None = None
+    hub: str = PUBLIC_HUB
 
 
 @dataclass(frozen=True, slots=True)

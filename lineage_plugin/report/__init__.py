@@ -5,7 +5,8 @@ A format is a module of this package named ``<format>_report`` with one function
     def render(report: Report, *, color: bool, width: int, unicode: bool) -> str
 
 A format that holds several models in one document of its own making has ``render_all`` besides, with a sequence of
-reports; of other formats the reports stand one below the other. The folder is the registry: adding a module adds a
+reports; of other formats the reports stand one below the other. One that states the digests of files says so by
+``DIGESTS = True``. The folder is the registry: adding a module adds a
 format, and none is imported before it is asked for. Sentences that several formats share are in
 :mod:`~lineage_plugin.report.phrases`, the picture of the layers in :mod:`~lineage_plugin.report.picture`, the places of
 files in :mod:`~lineage_plugin.report.places`.
@@ -13,7 +14,7 @@ files in :mod:`~lineage_plugin.report.places`.
 Example:
     >>> from lineage_plugin.report import formats
     >>> formats()
-    ('json', 'text')
+    ('cyclonedx', 'html', 'json', 'markdown', 'predicate', 'sarif', 'text')
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from lineage_plugin.errors import UsageError
 if TYPE_CHECKING:
     from lineage_plugin.judge.types import Report, Verdict
 
-__all__ = ["FailOn", "exit_code", "formats", "render", "render_all"]
+__all__ = ["FailOn", "exit_code", "formats", "render", "render_all", "wants_digests"]
 
 FailOn = Literal["error", "warning", "note", "never"]
 
@@ -91,6 +92,15 @@ def render_all(
     if write is not None:
         return cast(str, write(reports, color=color, width=width, unicode=unicode)).rstrip("\n") + "\n"
     return "\n".join(render(report, format, color=color, width=width, unicode=unicode) for report in reports)
+
+
+def wants_digests(format: str) -> bool:
+    """Return whether a format is about files by their digests, for which local ones are to be read whole.
+
+    Raises:
+        UsageError: When there is no such format.
+    """
+    return bool(getattr(_module(format), "DIGESTS", False))
 
 
 def _module(format: str) -> _Format:

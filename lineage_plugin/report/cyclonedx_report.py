@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any
 from lineage_plugin._links import HOME
 from lineage_plugin._version import __version__
 from lineage_plugin.errors import UsageError
-from lineage_plugin.judge.types import Comparison, ModelSummary, Report
+from lineage_plugin.judge.types import PUBLIC_HUB, Comparison, ModelSummary, Report
 from lineage_plugin.report import phrases
+from lineage_plugin.report.facts import bases_named, moment
+from lineage_plugin.report.hub import address, repository_of, server
 from lineage_plugin.report.json_report import to_dict
-from lineage_plugin.report.sarif_report import hub_address, hub_id, moment, named
 from lineage_plugin.text import one_line
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ _MOST = 64
 """Comparisons, declared bases, findings and files of a model that are listed."""
 
 _RELATED = ("identical", "derived")
+
+DIGESTS = True
+"""The format is of use for the digests of what was checked: they are taken of local files, too."""
 
 
 def render(report: Report, *, color: bool = False, width: int = 80, unicode: bool = True) -> str:
@@ -117,13 +121,13 @@ def _subject(report: Report, reference: str) -> Component:
 
     shown = to_dict(report)  # of its digests only those that have the form of one
     digests = shown["suspect"]["sha256"]
-    subject = _component(report.suspect, reference, digests, on_hub=report.folder is None)
+    subject = _component(report, report.suspect, reference, digests, on_hub=report.folder is None)
     of_bases = {
         id(one): other["base"]["sha256"] for one, other in zip(report.comparisons, shown["comparisons"], strict=True)
     }
     ancestors, variants, others = _sorted(report)
     made = [
-        [_base(one, f"{reference}/{what}-{number}", of_bases[id(one)]) for number, one in enumerate(found, 1)]
+        [_base(report, one, f"{reference}/{what}-{number}", of_bases[id(one)]) for number, one in enumerate(found, 1)]
         for what, found in (("ancestor", ancestors), ("variant", variants))
     ]
     subject.pedigree = Pedigree(ancestors=made[0], variants=made[1], notes=_notes(report) or None)
@@ -137,7 +141,7 @@ def _subject(report: Report, reference: str) -> Component:
 
 def _sorted(report: Report) -> tuple[list[Comparison], list[Comparison], list[Comparison]]:
     """Return the comparisons whose base is an ancestor, related in another way, and not related as far as is known."""
-    traceless = {base for one in report.findings if one.code == "LIN106" for base in named(one, report)}
+    traceless = {base for one in report.findings if one.code == "LIN106" for base in bases_named(one, report)}
     ancestors, variants, others = [], [], []
     for one in report.comparisons[:_MOST]:
         if one.relation not in _RELATED:
@@ -149,24 +153,28 @@ def _sorted(report: Report) -> tuple[list[Comparison], list[Comparison], list[Co
     return ancestors, variants, others
 
 
-def _base(comparison: Comparison, reference: str, digests: Mapping[str, str]) -> Component:
+def _base(report: Report, comparison: Comparison, reference: str, digests: Mapping[str, str]) -> Component:
     # A base has a revision if it is on the Hub; the id alone may as well be a relative path.
-    base = _component(comparison.base, reference, digests, on_hub=comparison.base.revision is not None)
+    base = _component(report, comparison.base, reference, digests, on_hub=comparison.base.revision is not None)
     base.properties.update(_properties(_facts(comparison)))
     return base
 
 
-def _component(model: ModelSummary, reference: str, digests: Mapping[str, str], *, on_hub: bool) -> Component:
+def _component(
+    report: Report, model: ModelSummary, reference: str, digests: Mapping[str, str], *, on_hub: bool
+) -> Component:
     from cyclonedx.model.component import Component, ComponentType
     from packageurl import PackageURL
 
     revision = None if model.revision is None else one_line(model.revision, 80) or None
-    repository = hub_id(model) if on_hub else None
+    repository = repository_of(model) if on_hub else None
     group, name = None, one_line(model.id, 200) or "unnamed"
     purl = None
     if repository is not None:
         group, _, name = repository.partition("/")
-        purl = PackageURL(type="huggingface", namespace=group, name=name, version=revision)
+        # As the type's definition asks: another Hub than the public one is named.
+        elsewhere = {} if server(report) == PUBLIC_HUB else {"repository_url": server(report)}
+        purl = PackageURL(type="huggingface", namespace=group, name=name, version=revision, qualifiers=elsewhere)
     made = Component(
         type=ComponentType.MACHINE_LEARNING_MODEL,
         bom_ref=reference,
@@ -174,7 +182,7 @@ def _component(model: ModelSummary, reference: str, digests: Mapping[str, str], 
         name=name,
         version=revision,
         purl=purl,
-        external_references=[] if repository is None else _pages(repository, revision),
+        external_references=[] if repository is None else _pages(report, repository, revision),
     )
     facts: list[tuple[str, object]] = [("id", model.id), ("format", model.format), ("parameters", model.parameters)]
     if len(digests) == 1:
@@ -196,14 +204,14 @@ def _sha256(digest: str) -> HashType:
     return HashType(alg=HashAlgorithm.SHA_256, content=digest)
 
 
-def _pages(repository: str, revision: str | None) -> list[ExternalReference]:
+def _pages(report: Report, repository: str, revision: str | None) -> list[ExternalReference]:
     from cyclonedx.model import ExternalReference, ExternalReferenceType, XsUri
 
     pages = (
-        (ExternalReferenceType.DISTRIBUTION, hub_address(repository, revision)),
-        (ExternalReferenceType.MODEL_CARD, hub_address(repository, revision, file="README.md")),
+        (ExternalReferenceType.DISTRIBUTION, address(report, repository, revision)),
+        (ExternalReferenceType.MODEL_CARD, address(report, repository, revision, file="README.md")),
     )
-    return [ExternalReference(type=kind, url=XsUri(address)) for kind, address in pages]
+    return [ExternalReference(type=kind, url=XsUri(page)) for kind, page in pages]
 
 
 def _licences(report: Report) -> list[License]:

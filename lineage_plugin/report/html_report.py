@@ -25,6 +25,7 @@ from lineage_plugin.findings import CODES, Finding, gravest_first
 from lineage_plugin.judge.types import Comparison, Declared, GroupEvidence, Interval, Merge, ModelSummary, Report
 from lineage_plugin.policy.words import policy_line
 from lineage_plugin.report import drawing, parents, phrases, searched
+from lineage_plugin.report.hub import address
 from lineage_plugin.text import one_line
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def _model_section(number: int, report: Report) -> dict[str, Any]:
         "sign": sign,
         "summary": phrases.summary(report),
         "name": one_line(report.suspect.id, 200) or "unnamed",
-        "subject": _subject(report.suspect),
+        "subject": _subject(report, report.suspect),
         "declares": _declared(report.declared),
         "created": _date(report.created),
         "policy": policy_line(report.settings.policy),
@@ -155,13 +156,13 @@ def _model_section(number: int, report: Report) -> dict[str, Any]:
     }
 
 
-def _subject(model: ModelSummary) -> dict[str, Any]:
+def _subject(report: Report, model: ModelSummary) -> dict[str, Any]:
     details = [one_line(detail, 60) for detail in (model.architecture, model.format) if detail]
     if model.parameters is not None:
         details.insert(1 if model.architecture else 0, f"{phrases.parameters(model.parameters)} parameters")
     link = ""
     if _REPO.fullmatch(model.id) and _COMMIT.fullmatch(model.revision or ""):
-        link = f"https://huggingface.co/{model.id}/tree/{model.revision}"  # a commit tells a model of the Hub
+        link = address(report, model.id, model.revision)  # a commit tells a model of the Hub
     return {
         "name": one_line(model.id, 200) or "unnamed",
         "link": link,
@@ -205,7 +206,7 @@ def _comparison(comparison: Comparison, report: Report, anchor: str, *, declared
     return {
         "anchor": anchor,
         "declared": declared,
-        "base": _subject(comparison.base),
+        "base": _subject(report, comparison.base),
         "part": searched.part(comparison),
         "relation": comparison.relation,
         "label": _capital(label),

@@ -28,13 +28,16 @@ PREDICATE_TYPE = f"{DOCS}/predicate.md#v1"
 
 LIMITS = (
     "A signature shows who ran the check and that nothing was changed since; it makes no answer right.",
-    "An attested file is known to be what was checked only where its sha256 is listed; folders are mostly not hashed.",
+    "An attested file is known to be what was checked only where its sha256 is listed.",
     "log10_e is the decimal logarithm of an e-value, which bounds a probability and is none.",
     "derived means that both models share learned weights: one descends from the other, or both from a third.",
     "Who came first, calibrated evidence and the share kept are estimates.",
     UNSEEN,
 )
 """What no reader may take the predicate for."""
+
+DIGESTS = True
+"""The format is of use for the digests of what was checked: they are taken of local files, too."""
 
 
 def render(report: Report, *, color: bool = False, width: int = 80, unicode: bool = True) -> str:

@@ -20,31 +20,28 @@ import math
 import os.path
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from lineage_plugin._links import HOME
 from lineage_plugin._version import __version__
-from lineage_plugin.card.reference import Reference, parse_reference
 from lineage_plugin.findings import CODES, Finding, Rule
-from lineage_plugin.judge.types import Comparison, ModelSummary, Report
+from lineage_plugin.judge.types import PUBLIC_HUB, Comparison, Report
+from lineage_plugin.report.facts import bases_named, moment
+from lineage_plugin.report.hub import address, quoted, repository_of, server
 from lineage_plugin.report.phrases import sentence
 from lineage_plugin.report.places import place
 from lineage_plugin.text import one_line
 
-__all__ = ["FINGERPRINT", "HUB", "MOST_RESULTS", "hub_address", "hub_id", "moment", "named", "render", "render_all"]
+__all__ = ["FINGERPRINT", "MOST_RESULTS", "render", "render_all"]
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
-HUB = "https://huggingface.co/"
 FINGERPRINT = "lineageFinding/v1"
 
 MOST_RESULTS = 5000
 """GitHub shows no more."""
 
 _GITHUB = "primaryLocationLineHash"
-_LONGEST_PATH = 1000
 _MOST_COMPARISONS = 64
 _WORST_FIRST = {"error": 0, "warning": 1, "note": 2}
 
@@ -70,33 +67,6 @@ def render_all(reports: Sequence[Report], *, color: bool = False, width: int = 8
     return json.dumps(log, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
 
 
-def hub_id(model: ModelSummary) -> str | None:
-    """Return the repository that an id names, ``owner/name``; None when it has not the form of one.
-
-    Whether it *is* one of the Hub the caller has to know: a relative path looks the same.
-    """
-    found = parse_reference("/".join(model.id.split("/")[:2]))
-    return found.id if isinstance(found, Reference) and found.id.count("/") == 1 else None
-
-
-def hub_address(repository: str, revision: str | None, *, file: str | None = None) -> str:
-    """Return the page of a file, or of all files, at a revision of a repository of the public Hub."""
-    what = f"blob/{_quoted(revision or 'main')}/{_quoted(file)}" if file else f"tree/{_quoted(revision or 'main')}"
-    return f"{HUB}{_quoted(repository)}/{what}"
-
-
-def named(finding: Finding, report: Report) -> tuple[str, ...]:
-    """Return the bases, declared or compared, that the message of a finding names, sorted."""
-    words = {word.strip(".,;:()[]\"'`") for word in finding.message.split()}
-    known = {*report.declared.bases, *(comparison.base.id for comparison in report.comparisons)}
-    return tuple(sorted(name for name in known if name in words))
-
-
-def moment(created: str) -> datetime:
-    """Return the time of a report, in UTC."""
-    return datetime.fromisoformat(created.replace("Z", "+00:00")).astimezone(timezone.utc)
-
-
 def _run(reports: Sequence[Report]) -> dict[str, Any]:
     found = [(report, finding) for report in reports for finding in report.findings]
     left_out = max(0, len(found) - MOST_RESULTS)
@@ -109,6 +79,7 @@ def _run(reports: Sequence[Report]) -> dict[str, Any]:
     if reports:
         start = min(moment(report.created) for report in reports)
         invocation["startTimeUtc"] = start.strftime("%Y-%m-%dT%H:%M:%SZ")
+    hub = server(reports[0]) if reports else PUBLIC_HUB
     return {
         "tool": {
             "driver": {
@@ -122,7 +93,7 @@ def _run(reports: Sequence[Report]) -> dict[str, Any]:
         "invocations": [invocation],
         "originalUriBaseIds": {
             "%SRCROOT%": {"description": {"text": "The folder in which the check was started."}},
-            "HUB": {"uri": HUB, "description": {"text": "The Hugging Face Hub."}},
+            "HUB": {"uri": f"{hub}/", "description": {"text": "The Hugging Face Hub."}},
         },
         "results": _results(found),
         "properties": properties,
@@ -159,7 +130,7 @@ def _results(found: Iterable[tuple[Report, Finding]]) -> list[dict[str, Any]]:
         where = _location(report, finding)
         uri = where["artifactLocation"]["uri"]
         # No line and no number enters: both change while the finding stays the same one.
-        identity = (finding.code, uri, *named(finding, report))
+        identity = (finding.code, uri, *bases_named(finding, report))
         ordinal = seen[identity]
         seen[identity] += 1
         key = hashlib.sha256(json.dumps([*identity, ordinal]).encode()).hexdigest()[:32]
@@ -172,10 +143,10 @@ def _results(found: Iterable[tuple[Report, Finding]]) -> list[dict[str, Any]]:
             "partialFingerprints": {FINGERPRINT: key},
         }
         if where["artifactLocation"]["uriBaseId"] == "HUB":
-            repository = hub_id(report.suspect)
+            repository = repository_of(report.suspect)
             if repository is not None:
                 file = finding.file or _card(report)
-                result["hostedViewerUri"] = hub_address(repository, report.suspect.revision, file=file)
+                result["hostedViewerUri"] = address(report, repository, report.suspect.revision, file=file)
         result["properties"] = {"model": one_line(report.suspect.id, 200), **_evidence(finding, report)}
         results.append(result)
         lines.setdefault((finding.code, uri, finding.line), []).append(result)
@@ -211,8 +182,8 @@ def _location(report: Report, finding: Finding) -> dict[str, Any]:
     file = finding.file or report.card or _card(report)
     path = place(report, file)
     if path is None:
-        repository = hub_id(report.suspect) or one_line(report.suspect.id, 200) or "model"
-        artifact = {"uri": f"{_quoted(repository)}/blob/main/{_quoted(file)}", "uriBaseId": "HUB"}
+        repository = repository_of(report.suspect) or one_line(report.suspect.id, 200) or "model"
+        artifact = {"uri": f"{quoted(repository)}/blob/main/{quoted(file)}", "uriBaseId": "HUB"}
     else:
         artifact = {"uri": _relative(path), "uriBaseId": "%SRCROOT%"}
     location: dict[str, Any] = {"artifactLocation": artifact}
@@ -231,18 +202,12 @@ def _relative(path: str) -> str:
     # Not resolved: what a link is called here is what the repository calls it.
     whole = Path(os.path.normpath(here / path.replace("\0", "")))
     inside = whole.relative_to(here) if whole.is_relative_to(here) else Path(*whole.parts[1:][-2:])
-    return _quoted(inside.as_posix())
-
-
-def _quoted(path: str) -> str:
-    """Return a path percent-encoded, without segments that lead elsewhere; a segment never looks like a scheme."""
-    parts = [part for part in path[:_LONGEST_PATH].split("/") if part not in ("", ".", "..")]
-    return "/".join(quote(part, safe="", errors="replace") for part in parts) or "README.md"
+    return quoted(inside.as_posix())
 
 
 def _evidence(finding: Finding, report: Report) -> dict[str, Any]:
     """Return the numbers of the comparison that a finding is about; nothing when it cannot be told."""
-    names = named(finding, report)
+    names = bases_named(finding, report)
     about = [one for one in report.comparisons if one.base.id in names] or list(report.comparisons)
     return _numbers(about[0]) if len(about) == 1 and finding.code.startswith("LIN1") else {}
 
