@@ -160,7 +160,8 @@ def _unchecked(outcomes: Sequence[Outcome]) -> str:
         return ""
     rows = []
     for outcome in failed[:50]:
-        rows.append(f"- {code(outcome.target.name)}: {text(outcome.problem, 400)} (exit code {outcome.code})")
+        problem = outcome.problem.removeprefix(f"{outcome.target.name}: ")
+        rows.append(f"- {code(outcome.target.name)}: {text(problem, 400)} (exit code {outcome.code})")
     if len(failed) > len(rows):
         rows.append(f"- and {len(failed) - len(rows)} more; the log has them all")
     return "\n".join(("**Could not be checked**", "", *rows))

@@ -14,6 +14,7 @@ import yaml
 from lineage_plugin.report.predicate_report import PREDICATE_TYPE
 from tests.action.runner import ACTION, ROOT, Run, Runner
 from tests.action.server import REPOSITORY, TOKEN, GitHubServer
+from tests.hub import TOKEN as HUB_TOKEN
 from tests.hub import LocalHub
 
 (SARIF_SCHEMA,) = (ROOT / "tests" / "report" / "schemas").glob("sarif-*.json")
@@ -93,8 +94,9 @@ def test_what_was_trained_is_uploaded_only_if_it_passes(
 
 def test_a_published_model_is_checked_every_night(runner: Runner, served: LocalHub) -> None:
     runner.commit()
-    done = run(runner, served, "docs/ci.md:nightly.yml", event="schedule", secrets={"HF_TOKEN": "hf_abcdefghijk"})
-    assert done.ok and done.outputs["verdict"] == "pass" and "my-org/my-model" in done.summary
+    done = run(runner, served, "docs/ci.md:nightly.yml", event="schedule", secrets={"HF_TOKEN": HUB_TOKEN})
+    assert done.ok, done.log
+    assert done.outputs["verdict"] == "pass" and "my-org/my-model" in done.summary
     asked = [record for record in served.log.records(repo="my-org/my-model") if record.port == "hub"]
     assert asked and all(record.has_authorization for record in asked)
 
