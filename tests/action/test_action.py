@@ -174,7 +174,7 @@ def test_a_model_of_the_hub_is_read_from_there_with_the_token(runner: Runner, mo
     run = check(runner, hub, "model: |\n  examples/honest\n  examples/missing", secrets={"HF": "hf_abcdefghijklmnop"})
     assert not run.ok
     assert run.outputs["verdict"] == "undecided" and run.outputs["relation"] == ""
-    assert "- `examples/missing`: no such model" in run.summary
+    assert "- `examples/missing`: " in run.summary and "(exit code 2)" in run.summary
 
 
 def test_a_wrong_input_is_one_annotation(runner: Runner, models: Path, hub: LocalHub) -> None:
