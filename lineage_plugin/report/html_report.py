@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, Any
 from lineage_plugin._links import DOCS, HOME
 from lineage_plugin._version import __version__
 from lineage_plugin.findings import CODES, Finding, gravest_first
-from lineage_plugin.judge.types import Comparison, Declared, GroupEvidence, Interval, Merge, ModelSummary, Report
+from lineage_plugin.judge.types import Comparison, GroupEvidence, Interval, Merge, ModelSummary, Report
 from lineage_plugin.policy.words import policy_line
-from lineage_plugin.report import drawing, parents, phrases, searched
+from lineage_plugin.report import drawing, outline, parents, phrases, searched
 from lineage_plugin.report.hub import address
+from lineage_plugin.report.places import place
 from lineage_plugin.text import one_line
 
 if TYPE_CHECKING:
@@ -60,7 +61,6 @@ _KEYS = {
     },
     "kept": {"heads": "Bar: the estimate.", "whisker": "Thin line with ends: its 95% interval."},
 }
-_LEVELS = ("error", "warning", "note")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _REPO = re.compile(r"[A-Za-z0-9._-]{1,96}/[A-Za-z0-9._-]{1,96}")
 
@@ -125,12 +125,11 @@ def _markup(text: str) -> object:
 
 def _model_section(number: int, report: Report) -> dict[str, Any]:
     (word, sign), look = _VERDICTS[report.verdict], str(report.verdict)
-    if report.verdict == "pass" and not report.declared.bases and not report.findings and len(report.comparisons) == 1:
+    if report.verdict == "pass" and outline.is_pair(report):
         # Nothing was claimed, so nothing passed: name the relation instead.
         label = phrases.relation(report.comparisons[0], declared=False)[0]
         word, sign = label[:1].upper() + label[1:], "\N{RIGHTWARDS ARROW}"
         look = "note"
-    named = {base.partition("@")[0] for base in report.declared.bases} | set(report.declared.bases)
     return {
         "anchor": f"model-{number}",
         "verdict": look,
@@ -139,27 +138,23 @@ def _model_section(number: int, report: Report) -> dict[str, Any]:
         "summary": phrases.summary(report),
         "name": one_line(report.suspect.id, 200) or "unnamed",
         "subject": _subject(report, report.suspect),
-        "declares": _declared(report.declared),
+        "declares": _capital(outline.declares(report.declared, one_line, _place)),
         "created": _date(report.created),
         "policy": policy_line(report.settings.policy),
         "comparisons": [
-            _comparison(one, report, f"model-{number}-base-{place}", declared=one.base.id in named)
-            for place, one in enumerate(report.comparisons, 1)
+            _comparison(one, report, f"model-{number}-base-{rank}") for rank, one in enumerate(report.comparisons, 1)
         ],
         "merge": None if report.merge is None else _merge(report.merge),
         "closest": _closest(report),
         "estimate": parents.ESTIMATE,
-        "findings": [_finding(finding) for finding in gravest_first(report.findings)],
-        "counted": _counted(report.findings),
+        "findings": [_finding(report, finding) for finding in gravest_first(report.findings)],
+        "counted": outline.counted(report.findings),
         "settings": _settings(report),
         "command": _command(report),
     }
 
 
 def _subject(report: Report, model: ModelSummary) -> dict[str, Any]:
-    details = [one_line(detail, 60) for detail in (model.architecture, model.format) if detail]
-    if model.parameters is not None:
-        details.insert(1 if model.architecture else 0, f"{phrases.parameters(model.parameters)} parameters")
     link = ""
     if _REPO.fullmatch(model.id) and _COMMIT.fullmatch(model.revision or ""):
         link = address(report, model.id, model.revision)  # a commit tells a model of the Hub
@@ -167,30 +162,16 @@ def _subject(report: Report, model: ModelSummary) -> dict[str, Any]:
         "name": one_line(model.id, 200) or "unnamed",
         "link": link,
         "revision": one_line((model.revision or "")[:12], 12),
-        "details": ", ".join(filter(None, details)),
+        "details": ", ".join(outline.details(model)),
     }
 
 
-def _declared(declared: Declared) -> str:
-    place = f" ({_place(declared.file, declared.line)})" if declared.file else ""
-    if not declared.bases:
-        return f"No base{place}" if declared.file else ""
-    said = ", ".join(one_line(base, 120) for base in declared.bases[:8])
-    said += f" and {len(declared.bases) - 8} more" if len(declared.bases) > 8 else ""
-    said += f"; relation {one_line(declared.relation, 40)}" if declared.relation else ""
-    said += f"; licence {one_line(declared.license, 40)}" if declared.license else ""
-    return f"Base{'s' if len(declared.bases) > 1 else ''} {said}{place}"
-
-
-def _comparison(comparison: Comparison, report: Report, anchor: str, *, declared: bool) -> dict[str, Any]:
+def _comparison(comparison: Comparison, report: Report, anchor: str) -> dict[str, Any]:
+    declared = outline.is_declared(report, comparison)
     label, found, consequence = phrases.relation(comparison, declared=declared)
     coins = ""
     if comparison.relation != "identical" or comparison.evidence.coins:
         coins = phrases.coins(comparison.evidence, calibrated=comparison.calibrated is not None)
-    limits = [searched.searched(comparison), *(one_line(limit, 400) for limit in comparison.limits)]
-    limits.append(phrases.unread(comparison, report.settings))
-    if comparison.relation in ("unrelated", "inconclusive") and not any("istillation" in limit for limit in limits):
-        limits.append(phrases.UNSEEN)
     kept, curve = phrases.kept(comparison), phrases.curve(comparison)
     # A picture stands beside a sentence only: what cannot be said is not shown.
     pictures = [
@@ -238,7 +219,7 @@ def _comparison(comparison: Comparison, report: Report, anchor: str, *, declared
         ],
         "more_layers": max(0, len(comparison.layers) - MOST_ROWS),
         "read": phrases.cost(comparison.suspect_cost, comparison.base_cost),
-        "limits": [limit for limit in limits if limit],
+        "limits": outline.limits(report, comparison),
     }
 
 
@@ -296,23 +277,19 @@ def _rows(bars: Iterable[Any]) -> list[tuple[str, str]]:
     return [(bar.label, bar.note) for bar in bars]
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
+def _finding(report: Report, finding: Finding) -> dict[str, Any]:
+    file = place(report, finding.file) or finding.file
     rule = CODES.get(finding.code)
     return {
         "code": one_line(finding.code, 20),
         "title": rule.title if rule else "",
         "link": rule.help_uri if rule else "",
         "level": finding.level,
-        "place": _place(finding.file, finding.line) if finding.file else "",
+        "place": _place(file, finding.line) if file else "",
         "message": phrases.sentence(finding.message),
         "help": one_line(finding.help, 600),
         "suggestion": "\n".join(one_line(line, 300) for line in finding.suggestion),
     }
-
-
-def _counted(findings: Sequence[Finding]) -> str:
-    levels = [(level, sum(finding.level == level for finding in findings)) for level in _LEVELS]
-    return ", ".join(phrases.plural(number, level) for level, number in levels if number)
 
 
 def _settings(report: Report) -> list[tuple[str, str]]:

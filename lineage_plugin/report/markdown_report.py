@@ -18,9 +18,9 @@ from lineage_plugin._links import DOCS
 from lineage_plugin._version import __version__
 from lineage_plugin.errors import UsageError
 from lineage_plugin.findings import CODES, Finding, gravest_first
-from lineage_plugin.judge.types import Comparison, Declared, ModelSummary, Report
+from lineage_plugin.judge.types import Comparison, ModelSummary, Report
 from lineage_plugin.policy.words import policy_line
-from lineage_plugin.report import parents, phrases, searched
+from lineage_plugin.report import outline, parents, phrases
 from lineage_plugin.report.markup import code, fenced, html_code, row, text, verbatim
 from lineage_plugin.report.picture import Bar, picture
 from lineage_plugin.report.places import place
@@ -32,7 +32,6 @@ _WIDTH = 90
 """Columns of pictures: a comment on GitHub shows about as many without scrolling."""
 
 _VERDICTS = {"pass": ("✓", "TIP"), "fail": ("✗", "CAUTION"), "undecided": ("?", "WARNING")}
-_RELATIONS = {"shared-init": "shared initialisation"}
 _LEVELS = {"error": "✗", "warning": "!", "note": "i"}
 
 _Section = Iterator[str]
@@ -166,9 +165,10 @@ def _overview(reports: Sequence[Report], unicode: bool) -> _Section:
 def _model_section(report: Report, form: _Form, unicode: bool, *, titled: bool) -> _Section:
     if titled:
         yield from (f"## {code(report.suspect.id)}", "")
-    yield f"> [!{'NOTE' if _is_pair(report) and report.verdict == 'pass' else _VERDICTS[report.verdict][1]}]"
+    yield f"> [!{'NOTE' if outline.is_pair(report) and report.verdict == 'pass' else _VERDICTS[report.verdict][1]}]"
     yield from (f"> **{_tag(report, unicode)}**: {text(phrases.summary(report))}", "")
-    card, policy = _declared(report.declared), text(policy_line(report.settings.policy))
+    card = outline.declares(report.declared, code, _where)
+    policy = text(policy_line(report.settings.policy))
     named = {"Model": _model(report.suspect), "Card": card, "Policy": policy}
     yield from ("<br>\n".join(f"**{label}** {said}" for label, said in named.items() if said), "")
     if report.comparisons:
@@ -181,16 +181,11 @@ def _model_section(report: Report, form: _Form, unicode: bool, *, titled: bool) 
         yield from _findings(report, unicode)
 
 
-def _is_pair(report: Report) -> bool:
-    return len(report.comparisons) == 1 and not report.declared.bases and not report.findings
-
-
 def _tag(report: Report, unicode: bool) -> str:
     sign, word = _VERDICTS[report.verdict][0], report.verdict.upper()
-    if _is_pair(report) and report.verdict == "pass":
+    if outline.is_pair(report) and report.verdict == "pass":
         # Nothing was claimed, so nothing passed: name the relation instead.
-        relation = report.comparisons[0].relation
-        sign, word = "", _RELATIONS.get(relation, relation).upper()
+        sign, word = "", outline.relation_alone(report).upper()
     return f"{sign} {word}".strip() if unicode else word
 
 
@@ -198,21 +193,8 @@ def _model(model: ModelSummary) -> str:
     name = code(model.id)
     if model.revision:
         name += f" at {code(model.revision[:12])}"
-    details = [text(detail, 60) for detail in (model.architecture, model.format) if detail]
-    if model.parameters is not None:
-        details.insert(1 if model.architecture else 0, f"{phrases.parameters(model.parameters)} parameters")
-    return f"{name} ({', '.join(details)})" if details else name
-
-
-def _declared(declared: Declared) -> str:
-    where = f" ({_where(declared.file, declared.line)})" if declared.file else ""
-    if not declared.bases:
-        return f"declares no base{where}" if declared.file else ""
-    named = ", ".join(code(base, 120) for base in declared.bases[:8])
-    more = f" and {len(declared.bases) - 8} more" if len(declared.bases) > 8 else ""
-    relation = f", relation {text(declared.relation, 40)}" if declared.relation else ""
-    terms = f", licence {text(declared.license, 40)}" if declared.license else ""
-    return f"declares {'base' if len(declared.bases) == 1 else 'bases'} {named}{more}{relation}{terms}{where}"
+    details = ", ".join(text(detail) for detail in outline.details(model))
+    return f"{name} ({details})" if details else name
 
 
 def _where(file: str, line: int | None) -> str:
@@ -271,60 +253,21 @@ def _kept(comparison: Comparison) -> str:
 
 
 def _details(report: Report, comparison: Comparison, unicode: bool, *, drawn: bool) -> _Section:
-    named = {base.partition("@")[0] for base in report.declared.bases} | set(report.declared.bases)
-    declared = comparison.base.id in named
+    declared = outline.is_declared(report, comparison)
     title = f"{'Declared base' if declared else 'Base'} {html_code(comparison.base.id)}"
     yield from (f"<details><summary>{title}: evidence and limits</summary>", "")
     yield f"- **Base**: {_model(comparison.base)}"
-    for label, said in _sentences(comparison, declared):
+    for label, said, _ in outline.sentences(comparison, declared=declared):
         if said:
             yield f"- **{label}**: {text(said, 8000)}" if label else f"  - {text(said, 8000)}"
-    limits = [text(limit, 2000) for limit in filter(None, _limits(report, comparison))]
-    if limits:
+    yield f"- **Read**: {text(phrases.cost(comparison.suspect_cost, comparison.base_cost))}"
+    if limits := outline.limits(report, comparison):
         yield "- **Limits**:"
-        yield from (f"  - {limit}" for limit in limits)
+        yield from (f"  - {text(limit, 2000)}" for limit in limits)
     yield ""
     if drawn:
         yield from _bars(picture(comparison.layers, width=_WIDTH, unicode=unicode))
     yield from ("</details>", "")
-
-
-def _sentences(comparison: Comparison, declared: bool) -> Iterator[tuple[str, str]]:
-    """Yield labels and sentences, some of them empty; one without a label belongs to the one before."""
-    yield "Part", searched.part(comparison)
-    label, found, consequence = phrases.relation(comparison, declared=declared)
-    yield "Relation", f"{label}: {found} {consequence}"
-    yield "Changes", searched.changes(comparison)
-    yield "Relabelled", searched.relabelled(comparison)
-    if comparison.relation != "identical" or comparison.evidence.coins:
-        yield "Coins", phrases.coins(comparison.evidence, calibrated=comparison.calibrated is not None)
-        yield "", _groups(comparison)
-        yield "", searched.stages(comparison.evidence)
-    yield "Calibrated", searched.calibrated(comparison)
-    yield "Kept", phrases.kept(comparison)
-    yield "Descent", f"{phrases.descent(comparison)} {phrases.curve(comparison)}".strip()
-    yield "Direction", phrases.direction(comparison.direction) if comparison.relation == "derived" else ""
-    yield "Read", phrases.cost(comparison.suspect_cost, comparison.base_cost)
-
-
-def _groups(comparison: Comparison) -> str:
-    groups = comparison.evidence.groups
-    if len(groups) < 2:
-        return ""
-    parts = [
-        f"{one_line(group.name, 40)} {phrases.count(group.heads)}/{phrases.count(group.coins)}" for group in groups[:8]
-    ]
-    more = f"; {len(groups) - 8} more kinds in the JSON report" if len(groups) > 8 else ""
-    return f"Heads by kind: {'; '.join(parts)}{more}."
-
-
-def _limits(report: Report, comparison: Comparison) -> Iterator[str]:
-    yield searched.searched(comparison)
-    yield from (one_line(limit, 400) for limit in comparison.limits)
-    yield phrases.unread(comparison, report.settings)
-    silent = comparison.relation in ("unrelated", "inconclusive")
-    if silent and not any("istillation" in limit for limit in comparison.limits):
-        yield phrases.UNSEEN
 
 
 def _parents(report: Report, unicode: bool) -> _Section:
@@ -374,9 +317,7 @@ def _findings(report: Report, unicode: bool) -> _Section:
             lines = (verbatim(line) for line in finding.suggestion)
             yield from ("", *fenced(lines, "yaml", indent=2))
     if report.findings:
-        levels = Counter[str](finding.level for finding in report.findings)
-        said = ", ".join(phrases.plural(levels[level], level) for level in _LEVELS if levels[level])
-        yield from ("", f"{said}.", "")
+        yield from ("", f"{outline.counted(report.findings)}.", "")
     elif not report.comparisons:
         yield from ("No findings.", "")
 

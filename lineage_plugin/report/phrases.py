@@ -110,7 +110,8 @@ def e_value(log10_e: float) -> str:
     if not math.isfinite(log10_e):
         return "unknown"
     if log10_e >= 6 or log10_e <= -4:
-        return f"10^{math.floor(log10_e * 10) / 10:.1f}"
+        # A number so large that it has no tenths is down already, and ten times it may be infinite.
+        return f"10^{math.floor(log10_e * 10) / 10 if abs(log10_e) < 1e15 else log10_e:.1f}"
     value = 10**log10_e
     if value >= 10:
         return count(math.floor(value))

@@ -12,17 +12,17 @@ each line is built as a :class:`rich.text.Text`.
 from __future__ import annotations
 
 import io
-from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.text import Text
 
 from lineage_plugin.findings import Finding
-from lineage_plugin.judge.types import Closest, Comparison, Declared, Merge, ModelSummary, Report, Settings
+from lineage_plugin.judge.types import Closest, Comparison, Merge, ModelSummary, Report
 from lineage_plugin.policy.words import policy_line
-from lineage_plugin.report import parents, phrases, searched
+from lineage_plugin.report import outline, parents, phrases
 from lineage_plugin.report.picture import Bar, picture
+from lineage_plugin.report.places import place
 from lineage_plugin.text import ELLIPSIS, one_line
 
 __all__ = ["render"]
@@ -35,7 +35,6 @@ _LABEL = 12
 """Columns of the labels at the left of a section."""
 
 _VERDICTS = {"pass": ("✓", "bold green"), "fail": ("✗", "bold red"), "undecided": ("?", "bold yellow")}
-_RELATIONS = {"shared-init": "shared initialisation"}
 _LEVELS = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
 
@@ -55,8 +54,7 @@ def render(report: Report, *, color: bool = False, width: int = 80, unicode: boo
     _headline(page, report)
     _subject(page, report)
     for comparison in report.comparisons:
-        named = {base.partition("@")[0] for base in report.declared.bases} | set(report.declared.bases)
-        _comparison(page, comparison, report.settings, declared=comparison.base.id in named)
+        _comparison(page, report, comparison)
     if report.merge is not None:
         _merge(page, report.merge)
     if report.closest is not None:
@@ -123,22 +121,18 @@ class _Page:
 def _headline(page: _Page, report: Report) -> None:
     sign, style = _VERDICTS[report.verdict]
     word = report.verdict.upper()
-    if _is_pair(report) and report.verdict == "pass":
+    if outline.is_pair(report) and report.verdict == "pass":
         # Nothing was claimed, so nothing passed: name the relation instead.
-        word, style = _RELATIONS.get(report.comparisons[0].relation, report.comparisons[0].relation).upper(), "bold"
+        word, style = outline.relation_alone(report).upper(), "bold"
         sign = ""
     tag = f"{sign} {word}" if page.unicode and sign else word
     page.add(Text.assemble((f"{tag}: ", style), phrases.summary(report)), indent=0)
     page.blank()
 
 
-def _is_pair(report: Report) -> bool:
-    return len(report.comparisons) == 1 and not report.declared.bases and not report.findings
-
-
 def _subject(page: _Page, report: Report) -> None:
     page.entry("Model", _model(report.suspect))
-    page.entry("Card", _declared(report.declared))
+    page.entry("Card", outline.declares(report.declared, one_line, _place))
     page.entry("Policy", policy_line(report.settings.policy))
     page.blank()
 
@@ -147,62 +141,20 @@ def _model(model: ModelSummary) -> Text:
     name = one_line(model.id, 200)
     if model.revision:
         name += f" at {one_line(model.revision[:12], 12)}"
-    details = [one_line(detail, 60) for detail in (model.architecture, model.format) if detail]
-    if model.parameters is not None:
-        details.insert(1 if model.architecture else 0, f"{phrases.parameters(model.parameters)} parameters")
-    return Text.assemble((name, "bold"), f" ({', '.join(details)})" if details else "")
+    details = ", ".join(outline.details(model))
+    return Text.assemble((name, "bold"), f" ({details})" if details else "")
 
 
-def _declared(declared: Declared) -> str:
-    place = ""
-    if declared.file:
-        place = f" ({_place(declared.file, declared.line)})"
-    if not declared.bases:
-        return f"declares no base{place}" if declared.file else ""
-    named = ", ".join(one_line(base, 120) for base in declared.bases[:8])
-    more = f" and {len(declared.bases) - 8} more" if len(declared.bases) > 8 else ""
-    relation = f", relation {one_line(declared.relation, 40)}" if declared.relation else ""
-    terms = f", licence {one_line(declared.license, 40)}" if declared.license else ""
-    return f"declares {'base' if len(declared.bases) == 1 else 'bases'} {named}{more}{relation}{terms}{place}"
-
-
-def _comparison(page: _Page, comparison: Comparison, settings: Settings, *, declared: bool) -> None:
+def _comparison(page: _Page, report: Report, comparison: Comparison) -> None:
+    declared = outline.is_declared(report, comparison)
     title = Text.assemble(("Declared base " if declared else "Base ", "bold"), _model(comparison.base))
     page.add(title, indent=4)
-    page.entry("Part", searched.part(comparison))
-    label, found, consequence = phrases.relation(comparison, declared=declared)
-    page.entry("Relation", Text.assemble((label, "bold"), f": {found} {consequence}".rstrip()))
-    page.entry("Changes", searched.changes(comparison))
-    page.entry("Relabelled", searched.relabelled(comparison))
-    if comparison.relation != "identical" or comparison.evidence.coins:
-        page.entry("Coins", phrases.coins(comparison.evidence, calibrated=comparison.calibrated is not None))
-    page.entry("", _groups(comparison))
-    page.entry("", searched.stages(comparison.evidence))
-    page.entry("Calibrated", searched.calibrated(comparison))
-    page.entry("Kept", phrases.kept(comparison))
-    page.entry("Descent", phrases.descent(comparison))
-    page.entry("", phrases.curve(comparison))
-    if comparison.relation == "derived":
-        page.entry("Direction", phrases.direction(comparison.direction))
+    for label, said, lead in outline.sentences(comparison, declared=declared):
+        page.entry(label, Text.assemble((lead, "bold"), said.removeprefix(lead)))
     _layers(page, comparison)
     page.entry("Read", phrases.cost(comparison.suspect_cost, comparison.base_cost))
-    limits = [searched.searched(comparison), *(one_line(limit, 400) for limit in comparison.limits)]
-    limits.append(phrases.unread(comparison, settings))
-    if comparison.relation in ("unrelated", "inconclusive") and not any("istillation" in limit for limit in limits):
-        limits.append(phrases.UNSEEN)
-    _bullets(page, "Limits", limits)
+    _bullets(page, "Limits", outline.limits(report, comparison))
     page.blank()
-
-
-def _groups(comparison: Comparison) -> str:
-    groups = comparison.evidence.groups
-    if len(groups) < 2:
-        return ""
-    parts = [
-        f"{one_line(group.name, 40)} {phrases.count(group.heads)}/{phrases.count(group.coins)}" for group in groups[:8]
-    ]
-    more = f"; {len(groups) - 8} more kinds in the JSON report" if len(groups) > 8 else ""
-    return f"Heads by kind: {'; '.join(parts)}{more}."
 
 
 def _merge(page: _Page, merge: Merge) -> None:
@@ -258,25 +210,22 @@ def _bullets(page: _Page, label: str, items: Iterable[str]) -> None:
 def _findings(page: _Page, report: Report) -> None:
     page.blank()
     for finding in report.findings:
-        page.add(_finding(finding), indent=4)
+        page.add(_finding(report, finding), indent=4)
         if finding.help:
             page.add(Text(f"help: {one_line(finding.help, 600)}"), first="    ", indent=4)
         for line in finding.suggestion:
             page.verbatim(one_line(line, 300), indent=8)
     if report.findings:
         page.blank()
-        levels = Counter[str](finding.level for finding in report.findings)
-        page.add(Text(", ".join(phrases.plural(levels[level], level) for level in _LEVELS if levels[level]) + "."))
+        page.add(Text(f"{outline.counted(report.findings)}."))
     elif not report.comparisons:
         page.add(Text("No findings."))
 
 
-def _finding(finding: Finding) -> Text:
-    place = ""
-    if finding.file:
-        place = _place(finding.file, finding.line) + ": "
+def _finding(report: Report, finding: Finding) -> Text:
+    file = place(report, finding.file) or finding.file
     return Text.assemble(
-        place,
+        f"{_place(file, finding.line)}: " if file else "",
         (finding.code, "bold"),
         (f" [{finding.level}]", _LEVELS[finding.level]),
         f" {one_line(finding.message, 600)}",

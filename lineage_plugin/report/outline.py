@@ -1,0 +1,137 @@
+"""What a report for people says, and in which order: the text, Markdown and HTML reports differ in their marks only."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple, get_args
+
+from lineage_plugin.findings import Finding, Level
+from lineage_plugin.report import phrases, searched
+from lineage_plugin.text import one_line
+
+if TYPE_CHECKING:
+    from lineage_plugin.judge.types import Comparison, Declared, ModelSummary, Report
+
+__all__ = [
+    "Said",
+    "counted",
+    "declares",
+    "details",
+    "is_declared",
+    "is_pair",
+    "limits",
+    "relation_alone",
+    "sentences",
+]
+
+_MOST_BASES = 8
+_MOST_GROUPS = 8
+
+
+class Said(NamedTuple):
+    """One statement about a comparison.
+
+    Attributes:
+        label: What it is about, such as ``Coins``; empty when it belongs to the one before.
+        text: The sentences; empty when there is nothing to say.
+        lead: The first words of the text, which stand out.
+    """
+
+    label: str
+    text: str
+    lead: str = ""
+
+
+def is_pair(report: Report) -> bool:
+    """Return whether two models were compared and nothing was declared: then nothing can pass or fail."""
+    return len(report.comparisons) == 1 and not report.declared.bases and not report.findings
+
+
+def relation_alone(report: Report) -> str:
+    """Return the relation of a pair in a few words."""
+    relation = report.comparisons[0].relation
+    return {"shared-init": "shared initialisation"}.get(relation, relation)
+
+
+def is_declared(report: Report, comparison: Comparison) -> bool:
+    """Return whether the card declares the base of a comparison."""
+    return any(comparison.base.id in (base, base.partition("@")[0]) for base in report.declared.bases)
+
+
+def details(model: ModelSummary) -> list[str]:
+    """Return architecture, parameters and format of a model, as far as they are known."""
+    found = [one_line(detail, 60) for detail in (model.architecture, model.format) if detail]
+    if model.parameters is not None:
+        found.insert(1 if model.architecture else 0, f"{phrases.parameters(model.parameters)} parameters")
+    return found
+
+
+def declares(declared: Declared, shown: Callable[[str, int], str], placed: Callable[[str, int | None], str]) -> str:
+    """Say what a card declares; empty without a card.
+
+    Args:
+        declared: What it declares.
+        shown: Makes a name of the card's fit to show, in at most so many characters.
+        placed: Does so with a file and a line.
+    """
+    where = f" ({placed(declared.file, declared.line)})" if declared.file else ""
+    if not declared.bases:
+        return f"declares no base{where}" if where else ""
+    named = ", ".join(shown(base, 120) for base in declared.bases[:_MOST_BASES])
+    left = len(declared.bases) - _MOST_BASES
+    said = (
+        f"declares {'base' if len(declared.bases) == 1 else 'bases'} {named}{f' and {left} more' if left > 0 else ''}"
+    )
+    said += f", relation {shown(declared.relation, 40)}" if declared.relation else ""
+    said += f", licence {shown(declared.license, 40)}" if declared.license else ""
+    return said + where
+
+
+def sentences(comparison: Comparison, *, declared: bool) -> Iterator[Said]:
+    """Yield what there is to say of a comparison, in order, before its picture; some texts are empty."""
+    yield Said("Part", searched.part(comparison))
+    label, found, consequence = phrases.relation(comparison, declared=declared)
+    yield Said("Relation", f"{label}: {found} {consequence}".rstrip(), label)
+    yield Said("Changes", searched.changes(comparison))
+    yield Said("Relabelled", searched.relabelled(comparison))
+    if comparison.relation != "identical" or comparison.evidence.coins:
+        yield Said("Coins", phrases.coins(comparison.evidence, calibrated=comparison.calibrated is not None))
+    yield Said("", _groups(comparison))
+    yield Said("", searched.stages(comparison.evidence))
+    yield Said("Calibrated", searched.calibrated(comparison))
+    yield Said("Kept", phrases.kept(comparison))
+    yield Said("Descent", phrases.descent(comparison))
+    yield Said("", phrases.curve(comparison))
+    if comparison.relation == "derived":
+        yield Said("Direction", phrases.direction(comparison.direction))
+
+
+def _groups(comparison: Comparison) -> str:
+    """Say how the coins of each kind fell; empty for a single kind."""
+    found = comparison.evidence.groups
+    if len(found) < 2:
+        return ""
+    parts = [
+        f"{one_line(group.name, 40)} {phrases.count(group.heads)}/{phrases.count(group.coins)}"
+        for group in found[:_MOST_GROUPS]
+    ]
+    left = len(found) - _MOST_GROUPS
+    more = f"; {left} more kinds in the JSON report" if left > 0 else ""
+    return f"Heads by kind: {'; '.join(parts)}{more}."
+
+
+def limits(report: Report, comparison: Comparison) -> list[str]:
+    """Return what was assumed, left out or cannot be known."""
+    stated = [one_line(limit, 400) for limit in comparison.limits]
+    said = [searched.searched(comparison), *stated, phrases.unread(comparison, report.settings)]
+    silent = comparison.relation in ("unrelated", "inconclusive")
+    if silent and not any("istillation" in limit for limit in said):
+        said.append(phrases.UNSEEN)
+    return list(filter(None, said))
+
+
+def counted(findings: Sequence[Finding]) -> str:
+    """Return ``1 error, 2 notes``; empty without findings."""
+    levels = Counter[str](finding.level for finding in findings)
+    return ", ".join(phrases.plural(levels[level], level) for level in get_args(Level) if levels[level])
