@@ -212,7 +212,7 @@ def _table(report: Report) -> _Section:
             (
                 code(comparison.base.id, cell=True),
                 _relation(comparison),
-                _log(evidence.log10_e) if tossed else "no coins",
+                phrases.tenths(evidence.log10_e) if tossed else "no coins",
                 f"{phrases.count(evidence.heads)}/{phrases.count(evidence.coins)}" if evidence.coins else "no coins",
                 _kept(comparison),
                 f"{phrases.size(total.bytes_read)} of {phrases.size(total.bytes_total)}",
@@ -225,11 +225,6 @@ def _relation(comparison: Comparison) -> str:
     rests = comparison.calibrated is not None and not comparison.evidence.exact
     label = text(phrases.relation(comparison, declared=False)[0], cell=True)
     return f"{label}, calibrated" if rests and comparison.relation in ("derived", "shared-init") else label
-
-
-def _log(value: float) -> str:
-    # Rounded down, as e-values are.
-    return f"{math.floor(value * 10) / 10 + 0.0:.1f}" if math.isfinite(value) else "unknown"
 
 
 def _kept(comparison: Comparison) -> str:

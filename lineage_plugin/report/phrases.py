@@ -35,6 +35,7 @@ __all__ = [
     "sentence",
     "size",
     "summary",
+    "tenths",
     "unread",
 ]
 
@@ -110,13 +111,20 @@ def e_value(log10_e: float) -> str:
     if not math.isfinite(log10_e):
         return "unknown"
     if log10_e >= 6 or log10_e <= -4:
-        # A number so large that it has no tenths is down already, and ten times it may be infinite.
-        return f"10^{math.floor(log10_e * 10) / 10 if abs(log10_e) < 1e15 else log10_e:.1f}"
+        return f"10^{tenths(log10_e)}"
     value = 10**log10_e
     if value >= 10:
         return count(math.floor(value))
     decimals = 1 if value >= 1 else 2 - math.floor(log10_e) - 1
     return f"{math.floor(value * 10**decimals) / 10**decimals:.{decimals}f}"
+
+
+def tenths(log10_e: float) -> str:
+    """Return a logarithm rounded down to one decimal, as e-values are."""
+    if not math.isfinite(log10_e):
+        return "unknown"
+    # A number so large that it has no tenths is down already, and ten times it may be infinite.
+    return f"{math.floor(log10_e * 10) / 10 + 0.0 if abs(log10_e) < 1e15 else log10_e:.1f}"
 
 
 def coins(evidence: Evidence, *, calibrated: bool = False) -> str:
