@@ -168,6 +168,7 @@ def scan(
     report = report_of(
         model, subject.summary(), declaration, found.comparisons, found.findings, spent, policy, options, card=card
     )
+    report = replace(report, command="scan")
     return report if report.findings else replace(report, summary=found_in_registry(report, len(known)))
 
 
@@ -221,7 +222,7 @@ def _against_bases(
                 claim,
                 f"was not fetched; compared with {instead} instead",
                 "note",
-                "That this is a copy of the declared base is your word; without --base the Hub's is read.",
+                "Make sure that it is a copy of the declared base; without --base the Hub's is read.",
             )
             for claim in declaration.bases
             if claim.id not in given
@@ -306,7 +307,8 @@ def compare(
     comparison = subject.against(open_base(base, options))
     findings = [f for f in lineage_findings([comparison], Declaration()) if f.code == "LIN304"]
     spent = held.cost if held is not None else opened.cost()
-    return report_of(suspect, subject.summary(), Declaration(), [comparison], findings, spent, policy, options)
+    report = report_of(suspect, subject.summary(), Declaration(), [comparison], findings, spent, policy, options)
+    return replace(report, command="compare")
 
 
 def lint(card_or_model: str, *, policy: Policy | None = None, options: Options | None = None) -> Report:
@@ -335,7 +337,8 @@ def lint(card_or_model: str, *, policy: Policy | None = None, options: Options |
     adapter = _text_if_there(inside(folder, "adapter_config.json"))
     declaration, findings = read_card(_text_if_there(path), file=path.name, adapter_config=adapter)
     summary = ModelSummary(card_or_model, None, None, None, None)
-    return report_of(card_or_model, summary, declaration, [], findings, Cost(), policy, options)
+    report = report_of(card_or_model, summary, declaration, [], findings, Cost(), policy, options)
+    return replace(report, command="lint")
 
 
 def _read_with_care(suspect: Checkpoint) -> list[Finding]:

@@ -94,6 +94,13 @@ def _policy(args: argparse.Namespace) -> Policy | None:
 def _published(report: Report, args: argparse.Namespace) -> int:
     """Write a report where it is wanted, and return the exit code that it stands for."""
     publish(report, format=args.format, output=args.output)
+    if args.output not in (None, "-") and not args.quiet:
+        from lineage_plugin.report.outline import headline
+        from lineage_plugin.report.phrases import summary
+        from lineage_plugin.text import one_line
+
+        # Whoever reads the log only is told as well.
+        _print_error(f"{headline(report).word}: {summary(report)} The report is in {one_line(args.output, 200)}.\n")
     return exit_code(report, args.fail_on)
 
 
@@ -133,6 +140,8 @@ def _compare(args: argparse.Namespace, options: Options, progress: Progress | No
 def _lint(args: argparse.Namespace, options: Options, progress: Progress | None) -> int:
     from lineage_plugin import api
 
+    if options.digests:
+        raise UsageError(f"--format {args.format}: is about weights, which lint does not read; use lineage check")
     return _published(api.lint(args.card_or_model, policy=args.policy, options=options), args)
 
 

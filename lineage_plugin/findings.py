@@ -92,17 +92,17 @@ def gravest_first(findings: Iterable[Finding]) -> list[Finding]:
 CODES: dict[str, Rule] = {
     rule.code: rule
     for rule in (
-        Rule("LIN101", "declared base not supported by the weights", "error"),
+        Rule("LIN101", "base not supported by the weights", "error"),
         Rule("LIN102", "undeclared base found", "error"),
         Rule("LIN103", "relation differs from the declared one", "warning"),
-        Rule("LIN104", "re-upload: weight files identical to the base", "warning"),
-        Rule("LIN105", "another family member is a better parent", "warning"),
+        Rule("LIN104", "weight files identical to those of another model", "warning"),
+        Rule("LIN105", "another family member looks like a better parent", "warning"),
         Rule("LIN106", "a declared merge parent left no trace", "warning"),
-        Rule("LIN107", "shared initialisation only", "error"),
+        Rule("LIN107", "a shared start, not what the base learned", "error"),
         Rule("LIN108", "relabelled weights", "warning"),
         Rule("LIN109", "part of the model replaced", "warning"),
         Rule("LIN201", "no base declared", "warning"),
-        Rule("LIN202", "declared base not found or not accessible", "error"),
+        Rule("LIN202", "declared base not opened", "error"),
         Rule("LIN203", "unknown relation value", "warning"),
         Rule("LIN204", "another file names another base", "warning"),
         Rule("LIN205", "base not pinned to a revision", "note"),

@@ -332,6 +332,11 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     assert (process.wait(timeout=60), process.stderr.read()) == (0, "")
 
 
+def test_what_is_attested_was_read() -> None:
+    for format in ("predicate", "cyclonedx"):
+        assert_one_line_error(lineage("lint", "examples/liar", "--format", format), 2)
+
+
 # The main job.
 
 
@@ -406,8 +411,12 @@ def test_the_same_seed_gives_the_same_evidence(zoo: Path, capsys: pytest.Capture
 
 def test_output_goes_to_the_file_alone(zoo: Path, tmp_path: Path) -> None:
     target = tmp_path / "report.json"
-    run = lineage("check", zoo / "tuned", "--base", zoo / "base", "--format", "json", "--output", target)
-    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+    command = ["check", zoo / "tuned", "--base", zoo / "base", "--format", "json", "--output", target]
+    run = lineage(*command)
+    assert (run.returncode, run.stdout) == (0, "")
+    # Who reads the log only is told as well.
+    assert run.stderr.startswith("PASS: ") and run.stderr.endswith(f"The report is in {target}.\n")
+    assert lineage(*command, "--quiet").stderr == ""
     jsonschema.Draft202012Validator(schema()).validate(json.loads(target.read_text()))
     assert list(tmp_path.iterdir()) == [target]
 

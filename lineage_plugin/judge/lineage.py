@@ -73,7 +73,8 @@ def _findings(
             yield here(
                 "LIN107",
                 f"shares a common start with {base}, but not what {base} learned",
-                help="Two runs from the same initial weights are siblings; neither is the base of the other.",
+                help="Two runs from the same initial weights look like this, and so does an early checkpoint. Correct "
+                "base_model, or name the start that both were trained from.",
             )
         case "identical":
             yield here(

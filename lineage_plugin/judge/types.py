@@ -45,6 +45,7 @@ __all__ = [
 Relation = Literal["identical", "derived", "shared-init", "unrelated", "inconclusive"]
 Verdict = Literal["pass", "fail", "undecided"]
 PUBLIC_HUB = "https://huggingface.co"
+Command = Literal["check", "compare", "lint", "scan"]
 Indication = Literal["suspect-from-base", "base-from-suspect", "siblings", "unclear"]
 
 
@@ -156,7 +157,9 @@ class Evidence:
             the coins speak for independence.
         coins: Number of coins tossed in the stage that the comparison is described by.
         heads: Number of heads.
-        exact: Whether the coins are jointly fair under the null by symmetry alone, and the claim rests on them.
+        exact: Whether the dependence of the models is exact: the coins are jointly fair under the null by symmetry
+            alone, and the claim rests on them. ``derived`` and ``shared-init`` are always told apart by calibrated
+            statistics.
         groups: The same by kind of coin.
         stages: Every stage that ran.
     """
@@ -338,7 +341,7 @@ class Report:
     ``merge`` and ``closest`` are about several relatives together; None when there was one only. ``folder`` is the
     suspect's, as the caller named it (None for a model of the Hub), and ``card`` the card that was given instead of the
     suspect's own: the files of findings lie there (:func:`lineage_plugin.report.places.place`). ``hub`` is the address
-    of the Hub that ids are of.
+    of the Hub that ids are of, ``command`` what was asked: only ``check`` holds a card against weights.
     """
 
     created: str
@@ -355,6 +358,7 @@ class Report:
     folder: str | None = None
     card: str | None = None
     hub: str = PUBLIC_HUB
+    command: Command = "check"
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ def policy_line(use: PolicyUse | None) -> str:
     """
     if use is None:
         return ""
-    return f"{one_line(use.file, 160)}: {'; '.join(_parts(use)) or 'changed nothing here'}"
+    return f"{one_line(use.file, 160)}: {'; '.join(_parts(use)) or 'changed no finding here'}"
 
 
 def _parts(use: PolicyUse) -> Iterator[str]:

@@ -31,7 +31,7 @@ __all__ = ["fit", "render", "render_all"]
 _WIDTH = 90
 """Columns of pictures: a comment on GitHub shows about as many without scrolling."""
 
-_VERDICTS = {"pass": ("✓", "TIP"), "fail": ("✗", "CAUTION"), "undecided": ("?", "WARNING")}
+_HEADLINES = {"pass": ("✓", "TIP"), "fail": ("✗", "CAUTION"), "undecided": ("?", "WARNING"), "note": ("", "NOTE")}
 _LEVELS = {"error": "✗", "warning": "!", "note": "i"}
 
 _Section = Iterator[str]
@@ -122,7 +122,7 @@ def _first(reports: Sequence[Report], sections: Sequence[str], unicode: bool, le
 
 def _omitted(reports: Sequence[Report]) -> str:
     verdicts = Counter[str](report.verdict for report in reports)
-    said = ", ".join(f"{phrases.count(verdicts[verdict])} {verdict}" for verdict in _VERDICTS if verdicts[verdict])
+    said = ", ".join(f"{phrases.count(verdicts[verdict])} {verdict}" for verdict in _HEADLINES if verdicts[verdict])
     return f"Not shown for want of room: {phrases.plural(len(reports), 'model')} ({said})."
 
 
@@ -157,7 +157,9 @@ def _overview(reports: Sequence[Report], unicode: bool) -> _Section:
         found = [(_relation(one), code(one.base.id, cell=True)) for one in report.comparisons[:4]]
         if len(report.comparisons) > 4:
             found.append((f"and {phrases.count(len(report.comparisons) - 4)} more", ""))
-        relations, bases = ("<br>".join(column) for column in zip(*found, strict=True)) if found else ("none", "none")
+        if not found:
+            found = [("not compared" if report.declared.bases else "none declared", "")]
+        relations, bases = ("<br>".join(filter(None, column)) for column in zip(*found, strict=True))
         yield row((_tag(report, unicode), code(report.suspect.id, cell=True), relations, bases))
     yield ""
 
@@ -165,7 +167,7 @@ def _overview(reports: Sequence[Report], unicode: bool) -> _Section:
 def _model_section(report: Report, form: _Form, unicode: bool, *, titled: bool) -> _Section:
     if titled:
         yield from (f"## {code(report.suspect.id)}", "")
-    yield f"> [!{'NOTE' if outline.is_pair(report) and report.verdict == 'pass' else _VERDICTS[report.verdict][1]}]"
+    yield f"> [!{_HEADLINES[outline.headline(report).kind][1]}]"
     yield from (f"> **{_tag(report, unicode)}**: {text(phrases.summary(report))}", "")
     card = outline.declares(report.declared, code, _where)
     policy = text(policy_line(report.settings.policy))
@@ -182,11 +184,8 @@ def _model_section(report: Report, form: _Form, unicode: bool, *, titled: bool) 
 
 
 def _tag(report: Report, unicode: bool) -> str:
-    sign, word = _VERDICTS[report.verdict][0], report.verdict.upper()
-    if outline.is_pair(report) and report.verdict == "pass":
-        # Nothing was claimed, so nothing passed: name the relation instead.
-        sign, word = "", outline.relation_alone(report).upper()
-    return f"{sign} {word}".strip() if unicode else word
+    kind, word = outline.headline(report)
+    return f"{_HEADLINES[kind][0]} {word}".strip() if unicode else word
 
 
 def _model(model: ModelSummary) -> str:
@@ -231,20 +230,21 @@ def _kept(comparison: Comparison) -> str:
     """Return what is kept in a few words; the sentence is among the details."""
     if comparison.relation == "identical":
         return "all"
+    if comparison.relation == "shared-init":
+        return "the common start"
     if not phrases.kept(comparison):
         return "not estimated"
     estimate, low, high = comparison.kept.estimate, comparison.kept.low, comparison.kept.high
-    ends = [end for end in (low, high) if end is not None and math.isfinite(end)]
-    if len(ends) == 2:
-        bounds = (phrases.percent(ends[0], toward="down"), phrases.percent(ends[1], toward="up"))
-        if comparison.relation == "unrelated":
-            return f"at most {bounds[1]}"
-        if comparison.relation == "derived" and estimate is not None and ends[0] > 1:
-            return f"{estimate:.2f} times ({ends[0]:.2f} to {ends[1]:.2f})"
-        if comparison.relation == "inconclusive" or estimate is None:
-            return f"{bounds[0]} to {bounds[1]}"
-        return f"{phrases.percent(estimate)} ({bounds[0]} to {bounds[1]})"
-    return "not estimated" if estimate is None else phrases.percent(estimate)
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        return "not estimated" if estimate is None else phrases.percent(estimate)
+    if comparison.relation == "unrelated":
+        return phrases.at_most(high).lower()
+    if comparison.relation == "derived" and estimate is not None and low > 1:
+        return f"{estimate:.2f} times ({phrases.outward(low, high)})"
+    bounds = f"{phrases.percent(low, toward='down')} to {phrases.percent(high, toward='up')}"
+    if comparison.relation == "inconclusive" or estimate is None:
+        return bounds
+    return f"{phrases.percent(estimate)} ({bounds})"
 
 
 def _details(report: Report, comparison: Comparison, unicode: bool, *, drawn: bool) -> _Section:
@@ -323,9 +323,13 @@ def _place(report: Report, finding: Finding) -> str:
 
 
 def _footer(reports: Sequence[Report]) -> str:
-    said = [f"lineage-plugin {__version__}"]
+    said = [f"lineage-plugin {__version__}."]
     for bar in sorted({report.settings.bar for report in reports}):
-        chance = f"independent models would ever reach it with a chance of at most 1 in {phrases.e_value(bar)}"
-        said.append(f"dependence is claimed from log10 E = {bar:g} on: {chance}")
-    said.append(f"[how it works]({DOCS}/method.md)")
-    return f"<sub>{'; '.join(said)}.</sub>\n"
+        said.append(
+            f"Dependence by coins is claimed from log10 E = {bar:g} on: for each pair of independent models, where the "
+            f"coins are exact, the chance of ever reaching that is at most 1 in 10^{bar:g}."
+        )
+    if any(comparison.calibrated is not None for report in reports for comparison in report.comparisons):
+        said.append("What is marked calibrated rests on other evidence.")
+    said.append(f"[How it works]({DOCS}/method.md).")
+    return f"<sub>{' '.join(said)}</sub>\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from lineage_plugin.findings import Finding, Level
 from lineage_plugin.report import phrases, searched
@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from lineage_plugin.judge.types import Comparison, Declared, ModelSummary, Report
 
 __all__ = [
+    "Headline",
     "Said",
     "counted",
     "declares",
     "details",
+    "headline",
     "is_declared",
     "is_pair",
     "limits",
@@ -52,6 +54,35 @@ def relation_alone(report: Report) -> str:
     """Return the relation of a pair in a few words."""
     relation = report.comparisons[0].relation
     return {"shared-init": "shared initialisation"}.get(relation, relation)
+
+
+class Headline(NamedTuple):
+    """The answer in a word or two.
+
+    Attributes:
+        kind: How it is shown; ``note`` is neither good nor bad.
+        word: The words, in capitals.
+    """
+
+    kind: Literal["pass", "fail", "undecided", "note"]
+    word: str
+
+
+def headline(report: Report) -> Headline:
+    """Return the verdict as people see it: what passed for want of anything to compare, or by policy, says so."""
+    if report.verdict != "pass":
+        return Headline(report.verdict, report.verdict.upper())
+    if is_pair(report):
+        # Nothing was claimed, so nothing passed.
+        return Headline("note", relation_alone(report).upper())
+    if report.command == "lint":
+        return Headline("note", "CARD ONLY")
+    if not report.comparisons and report.command != "scan":
+        return Headline("note", "NOTHING COMPARED")
+    used = report.settings.policy
+    if used is not None and (used.off or used.excepted or used.levels):
+        return Headline("note", "PASS UNDER THE POLICY")
+    return Headline("pass", "PASS")
 
 
 def is_declared(report: Report, comparison: Comparison) -> bool:

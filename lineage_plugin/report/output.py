@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
     from lineage_plugin.judge.types import Report
 
 __all__ = ["abandon", "check_output", "publish", "wants_color", "write_file"]
+
+_DESCRIBES = re.compile(
+    r"readme\.md|\.lineage\.ya?ml|(?:.*[_.-])?config\.json|.*\.index\.json|model_index\.json|tokenizer.*"
+)
+"""Names of the files of a model that are no weights."""
 
 
 def publish(report: Report, *, format: str, output: str | None) -> None:
@@ -56,7 +62,7 @@ def abandon(stream: TextIO) -> None:
 
 
 def check_output(output: str) -> None:
-    """Refuse a place that cannot be written to before work is spent on the report."""
+    """Refuse a place that cannot or should not be written to before work is spent on the report."""
     path = Path(output)
     if output == "-":
         return
@@ -64,6 +70,21 @@ def check_output(output: str) -> None:
         raise UsageError(f"--output {output!r}: is a folder; name a file")
     if not path.parent.is_dir():
         raise UsageError(f"--output {output}: the folder {path.parent} does not exist")
+    if path.is_file() and _is_of_a_model(path):
+        raise UsageError(f"--output {output}: would overwrite a file of a model; name another one")
+
+
+def _is_of_a_model(path: Path) -> bool:
+    """Return whether a file is part of a model, by its name; a fingerprint of one is none."""
+    from lineage_plugin.checkpoint.formats import is_weight_file
+    from lineage_plugin.fingerprint.file import is_fingerprint
+
+    if _DESCRIBES.fullmatch(path.name.lower()):
+        return True
+    if not is_weight_file(path.name):
+        return False
+    with path.open("rb") as file:
+        return not is_fingerprint(file.read(4096))
 
 
 def write_file(path: Path, data: bytes) -> None:

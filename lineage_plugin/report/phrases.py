@@ -19,6 +19,7 @@ from lineage_plugin.text import one_line
 
 __all__ = [
     "UNSEEN",
+    "at_most",
     "coins",
     "cost",
     "count",
@@ -28,6 +29,7 @@ __all__ = [
     "direction",
     "e_value",
     "kept",
+    "outward",
     "parameters",
     "percent",
     "plural",
@@ -94,16 +96,28 @@ def parameters(number: int) -> str:
 
 
 def percent(share: float, *, toward: str = "nearest") -> str:
-    """Return a share as a percentage, inside 0 to 100%.
+    """Return a share as a percentage, not below 0%.
 
     Args:
-        share: The share; estimates may stray a little outside 0 to 1.
+        share: The share; estimates may stray outside 0 to 1, and are above 1 where something was amplified.
         toward: ``up`` or ``down`` for a bound, ``nearest`` for an estimate.
     """
     # Rounding to nine digits first keeps 0.012 * 1000 = 12.000000000000002 from being rounded up to 1.3%.
-    tenths = round(min(max(share, 0.0), 1.0) * 1000, 9)
+    tenths = round(max(share, 0.0) * 1000, 9)
     rounded = {"up": math.ceil, "down": math.floor}.get(toward, round)(tenths)
     return f"{rounded / 10:.1f}%"
+
+
+def at_most(share: float) -> str:
+    """Return the beginning of a sentence about an upper bound: ``At most 0.6%``, ``Less than 0.1%``."""
+    return "Less than 0.1%" if share <= 0.0005 else f"At most {percent(share, toward='up')}"
+
+
+def outward(low: float, high: float) -> str:
+    """Return an interval, ``0.95 to 1.07``, its ends rounded away from each other."""
+    # Rounding to nine digits first keeps 0.29 * 100 = 28.999999999999996 from being rounded down to 0.28.
+    ends = (math.floor(round(low * 100, 9)) / 100, math.ceil(round(high * 100, 9)) / 100)
+    return f"{ends[0] + 0.0:.2f} to {ends[1] + 0.0:.2f}"
 
 
 def e_value(log10_e: float) -> str:
@@ -145,7 +159,10 @@ def coins(evidence: Evidence, *, calibrated: bool = False) -> str:
             fair = "each a fair coin if the models were independent and the assumptions under Limits hold"
         heads = f"{count(evidence.heads)} came up heads"
         if evidence.heads != evidence.coins:
-            heads += f" ({100 * evidence.heads / evidence.coins:.1f}%)"
+            share = evidence.heads / evidence.coins
+            # 100.0% are all, and 0.0% are none.
+            toward = "down" if share > 0.999 else "up" if share < 0.001 else "nearest"
+            heads += f" ({percent(share, toward=toward)})"
         said = f"{plural(evidence.coins, 'comparison')}{_lined_up(evidence)}, {fair}; {heads}. {_worth(evidence)}"
     return f"{said} The answer does not rest on coins but on the calibrated evidence." if rests else said
 
@@ -164,7 +181,8 @@ def _worth(evidence: Evidence) -> str:
         return "Their e-value could not be computed."
     if evidence.log10_e <= 0:
         return f"E-value {value}: no evidence against independence, which takes a value well above 1."
-    return f"E-value {value}: independent models would ever reach it with a chance of at most 1 in {value}."
+    given = "" if evidence.exact else ", if the assumptions under Limits hold,"
+    return f"E-value {value}: independent models would{given} ever reach it with a chance of at most 1 in {value}."
 
 
 def relation(comparison: Comparison, *, declared: bool) -> tuple[str, str, str]:
@@ -188,8 +206,9 @@ def relation(comparison: Comparison, *, declared: bool) -> tuple[str, str, str]:
         "shared-init": (
             "shared initialisation only",
             "the models share a common start, but not what the base learned.",
-            "They were trained apart from the same initial weights, or from something early that both left behind: "
-            "neither descends from the other.",
+            "They look trained apart from a common start, such as the same initial weights or an early checkpoint. By "
+            "statistics calibrated on small trained models, neither holds what the other learned; that one is an early "
+            "checkpoint of the other is not ruled out.",
         ),
         "unrelated": (
             "no relation found",
@@ -223,17 +242,18 @@ def kept(comparison: Comparison) -> str:
         if bounds is None:
             return ""
         what = "of the base could remain in the weights that were compared, unit against unit"
-        return f"At most {bounds[1]} {what} (upper end of the 95% interval)."
+        return f"{at_most(high or 0.0)} {what} (upper end of the 95% interval)."
     if comparison.relation == "inconclusive":
         return f"Between {bounds[0]} and {bounds[1]} of the base may be present (95% interval)." if bounds else ""
     if estimate is None:
         return ""
     if comparison.relation == "derived" and low is not None and high is not None and low > 1:
-        interval = f"95% interval {low:.2f} to {high:.2f}; above 1, what the base learned was amplified"
+        interval = f"95% interval {outward(low, high)}; above 1, what the base learned was amplified"
         return f"All of the base is still present in the weights compared, {estimate:.2f} times ({interval})."
     interval = f" (95% interval {bounds[0]} to {bounds[1]})" if bounds else ""
     if comparison.relation == "shared-init":
-        return f"About {percent(estimate)} of the base's weights are shared{interval}, through the common start."
+        told = "as two runs from one start do: the start shows through, not what the base learned"
+        return f"The weights agree to about {percent(estimate)}{interval}, {told}."
     return f"About {percent(estimate)} of the base is still present in the weights compared{interval}."
 
 
@@ -256,7 +276,7 @@ def descent(comparison: Comparison) -> str:
         ),
         "inconclusive": "descent gives values near 1, a shared random start values well below, often near 0.",
     }[comparison.relation]
-    interval = f" (95% interval {low:.2f} to {high:.2f})" if low is not None and high is not None else ""
+    interval = f" (95% interval {outward(low, high)})" if low is not None and high is not None else ""
     if comparison.inheritance.ancestor == "suspect":
         meaning = "what is shared follows what the suspect learned, the mark of descent the other way round."
     return f"Row-energy slope {slope:.2f}{interval}: {meaning}"
@@ -284,7 +304,7 @@ def curve(comparison: Comparison) -> str:
         return f"{said} (1 is all)."
     # Fingerprints hold the strongest directions and what all others have together.
     which = "Strongest eighth over all others" if len(points) == 2 else "Strongest tenth over weaker half"
-    return f"{said} (1 is all). {which}: {estimate:.2f} ({low:.2f} to {high:.2f}); descent gives about 1 or more."
+    return f"{said} (1 is all). {which}: {estimate:.2f} ({outward(low, high)}); descent gives about 1 or more."
 
 
 def direction(value: Direction) -> str:

@@ -34,7 +34,12 @@ MAX_WIDTH = 110
 _LABEL = 12
 """Columns of the labels at the left of a section."""
 
-_VERDICTS = {"pass": ("✓", "bold green"), "fail": ("✗", "bold red"), "undecided": ("?", "bold yellow")}
+_HEADLINES = {
+    "pass": ("✓", "bold green"),
+    "fail": ("✗", "bold red"),
+    "undecided": ("?", "bold yellow"),
+    "note": ("", "bold"),
+}
 _LEVELS = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
 
@@ -119,12 +124,8 @@ class _Page:
 
 
 def _headline(page: _Page, report: Report) -> None:
-    sign, style = _VERDICTS[report.verdict]
-    word = report.verdict.upper()
-    if outline.is_pair(report) and report.verdict == "pass":
-        # Nothing was claimed, so nothing passed: name the relation instead.
-        word, style = outline.relation_alone(report).upper(), "bold"
-        sign = ""
+    kind, word = outline.headline(report)
+    sign, style = _HEADLINES[kind]
     tag = f"{sign} {word}" if page.unicode and sign else word
     page.add(Text.assemble((f"{tag}: ", style), phrases.summary(report)), indent=0)
     page.blank()

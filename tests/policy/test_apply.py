@@ -295,7 +295,7 @@ def test_the_line_says_all_that_was_done() -> None:
         "a note; fails on a warning; undecided counts as passed; not used, since the file came with the model and "
         "nobody named it with --policy: bar, exceptions"
     )
-    assert policy_line(PolicyUse("p.yml")) == "p.yml: changed nothing here"
+    assert policy_line(PolicyUse("p.yml")) == "p.yml: changed no finding here"
     assert policy_line(None) == ""
 
 

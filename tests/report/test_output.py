@@ -228,3 +228,19 @@ def test_bad_places_are_refused_before_any_work(tmp_path: Path) -> None:
             check_output(bad)
     for good in ("-", str(tmp_path / "r.json"), "r.json"):
         check_output(good)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["model.safetensors", "README.md", "config.json", "adapter_config.json", "model.safetensors.index.json", "x.gguf"],
+)
+def test_a_report_never_takes_the_place_of_a_model(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"what took weeks")
+    with pytest.raises(UsageError, match="would overwrite a file of a model"):
+        check_output(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["report.json", "lineage.sarif", "notes.md", "lineage.fingerprint.safetensors"])
+def test_a_report_may_take_the_place_of_an_older_one(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"old")
+    check_output(str(tmp_path / name))

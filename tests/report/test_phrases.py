@@ -65,7 +65,7 @@ def test_one_coin_is_not_plural() -> None:
         (0.98129, "down", "98.1%"),
         (0.98129, "nearest", "98.1%"),
         (0.99999, "down", "99.9%"),
-        (1.02, "nearest", "100.0%"),
+        (1.02, "nearest", "102.0%"),
         (-0.01, "down", "0.0%"),
         (0.00001, "up", "0.1%"),
     ],
@@ -135,5 +135,5 @@ def test_a_base_that_was_amplified_is_not_called_exactly_all() -> None:
         "All of the base is still present in the weights compared, 1.04 times (95% interval 1.02 to 1.06;"
     )
     assert phrases.kept(samples.comparison(kept=Interval(0.995, 0.98, 1.01))) == (
-        "About 99.5% of the base is still present in the weights compared (95% interval 98.0% to 100.0%)."
+        "About 99.5% of the base is still present in the weights compared (95% interval 98.0% to 101.0%)."
     )
