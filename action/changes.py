@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -28,26 +29,28 @@ def changed_files(context: Context) -> tuple[str, ...] | None:
     """
     if context.before is None or context.after is None:
         return None
-    found = _from_git(context.workspace, context.before, context.after)
+    if not (context.workspace / ".git").exists():
+        # Paths of the repository are none of this folder: it was checked out somewhere else, or not at all.
+        return None
+    # A pull request: from where the branches parted, since what came to the target branch later is not of it. A push:
+    # from what was there before, which may be ahead of what is there now.
+    dots = ".." if context.pull_request is None else "..."
+    found = _from_git(context.workspace, f"{context.before}{dots}{context.after}")
     return _from_api(context) if found is None else found
 
 
-def _from_git(workspace: Path, before: str, after: str) -> tuple[str, ...] | None:
+def _from_git(workspace: Path, range_: str) -> tuple[str, ...] | None:
     """Compare in the clone; None when it does not reach back far enough (actions/checkout fetches one commit)."""
-    command = ["git", "-c", f"safe.directory={workspace.resolve()}", "-c", "core.quotePath=false", "-C", str(workspace)]
-    # From where the branches parted: what came to the target branch since is not of this pull request.
-    command += [
-        "diff",
-        "--name-only",
-        "-z",
-        "--no-renames",
-        "--no-ext-diff",
-        "--no-textconv",
-        f"{before}...{after}",
-        "--",
-    ]
+    # The repository is the one in .git, never one that the files pretend to be, and nothing is fetched for it.
+    command = ["git", "-c", f"safe.directory={workspace.resolve()}", "-c", "safe.bareRepository=explicit"]
+    command += ["-c", "core.quotePath=false", "-c", "core.fsmonitor=false", "-c", "protocol.allow=never"]
+    command += ["-C", str(workspace), f"--git-dir={workspace / '.git'}"]
+    command += ["diff", "--name-only", "-z", "--no-renames", "--no-ext-diff", "--no-textconv", range_, "--"]
+    environment = {**os.environ, "GIT_NO_LAZY_FETCH": "1", "GIT_TERMINAL_PROMPT": "0"}
     try:
-        done = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            command, capture_output=True, timeout=_SECONDS, check=False, stdin=subprocess.DEVNULL, env=environment
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     if done.returncode:

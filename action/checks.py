@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from action.folders import Target
 from action.inputs import Inputs
-from action.models import Target
 from lineage_plugin import api
 from lineage_plugin.checkpoint.names import is_model_id
 from lineage_plugin.errors import LineageError
@@ -19,7 +19,7 @@ from lineage_plugin.policy.load import load_policy
 from lineage_plugin.policy.types import Policy
 from lineage_plugin.report import exit_code, wants_digests
 
-__all__ = ["Outcome", "keep_fingerprints", "run", "worst"]
+__all__ = ["Outcome", "gravest_first", "keep_fingerprints", "run", "worst"]
 
 ExitCode = Literal[0, 1, 2, 3, 4]
 
@@ -44,9 +44,11 @@ class Outcome:
     problem: str = ""
 
     @property
-    def verdict(self) -> Verdict:
-        """The verdict; undecided where there is no report."""
-        return "undecided" if self.report is None else self.report.verdict
+    def verdict(self) -> Literal[Verdict, "unchecked"]:
+        """The verdict as the workflow counts it: findings at the level that fails are a failure, whatever it is."""
+        if self.report is None:
+            return "unchecked"
+        return "fail" if self.code == 1 else self.report.verdict
 
 
 def run(target: Target, inputs: Inputs) -> Outcome:
@@ -59,16 +61,16 @@ def run(target: Target, inputs: Inputs) -> Outcome:
     Returns:
         The outcome. Nothing that is wrong with a model, a card or a server raises.
     """
+    card = inputs.card or target.card
     try:
-        named = inputs.policy
-        policy = find_policy(target.name, inputs.card) if named is None else load_policy(named)
+        policy = find_policy(target.name, card) if inputs.policy is None else load_policy(inputs.policy)
         options = _options(inputs, policy)
         if target.how == "lint":
             report = api.lint(target.name, policy=policy, options=options)
         else:
-            report = api.check(target.name, bases=inputs.bases, card=inputs.card, policy=policy, options=options)
+            report = api.check(target.name, bases=inputs.bases, card=card, policy=policy, options=options)
     except LineageError as error:
-        return Outcome(target, _code(error), None, str(error))
+        return Outcome(target, _code(error), None, _as_inputs(str(error)))
     except OSError as error:
         return Outcome(target, 2, None, f"{target.name}: {error.strerror or type(error).__name__}")
     return Outcome(target, exit_code(report, inputs.fail_on), report)
@@ -81,13 +83,27 @@ def _options(inputs: Inputs, policy: Policy | None) -> Options:
     return replace(stated, budget=budget, token=inputs.token, endpoint=inputs.endpoint, digests=digests)
 
 
+def _as_inputs(problem: str) -> str:
+    """Name the inputs of the action where a message names the variables of the command."""
+    return problem.replace("HF_TOKEN", "the input hf-token").replace("HF_ENDPOINT", "the input endpoint")
+
+
 def _code(error: LineageError) -> ExitCode:
     return 4 if error.exit_code == 4 else 2
 
 
+def gravest_first(outcomes: Iterable[Outcome]) -> list[Outcome]:
+    """Return outcomes by exit code, the gravest first, and among those of a code the ones that compared something."""
+
+    def rank(outcome: Outcome) -> tuple[int, bool]:
+        return _ORDER.index(outcome.code), not (outcome.report and outcome.report.comparisons)
+
+    return sorted(outcomes, key=rank)
+
+
 def worst(outcomes: Iterable[Outcome]) -> Outcome | None:
-    """Return the outcome that decides for all: the first one with the gravest exit code; None when there are none."""
-    return min(outcomes, key=lambda outcome: _ORDER.index(outcome.code), default=None)
+    """Return the outcome that decides for all; None when there are none."""
+    return next(iter(gravest_first(outcomes)), None)
 
 
 def keep_fingerprints(outcomes: Iterable[Outcome], inputs: Inputs, say: Callable[[str], object]) -> None:

@@ -15,6 +15,8 @@ __all__ = ["MAX_BODY", "marker", "post"]
 MAX_BODY = 65_536
 """Characters that GitHub takes in a comment."""
 
+_LOGIN = "github-actions[bot]"
+"""Who writes with the token of a job."""
 _PAGE = 100
 _MOST_PAGES = 50
 _NO_PERMISSION = "grant the job 'permissions: pull-requests: write'; a pull request from a fork never has it"
@@ -31,7 +33,7 @@ def marker(context: Context, models: Iterable[str]) -> str:
     return f"<!-- lineage-plugin {hashlib.sha256(told.encode('utf-8', 'replace')).hexdigest()[:32]} -->"
 
 
-def post(context: Context, mark: str, body: str, *, mode: CommentMode, findings: bool) -> str:
+def post(context: Context, mark: str, body: str, *, mode: CommentMode, models: int, findings: bool) -> str:
     """Write the comment, or the one that is there anew.
 
     Args:
@@ -39,6 +41,7 @@ def post(context: Context, mark: str, body: str, *, mode: CommentMode, findings:
         mark: The line that :func:`marker` returned.
         body: What to say below it.
         mode: The input ``comment``.
+        models: How many models the run was about; without any, no new comment is written.
         findings: Whether there is anything to complain of.
 
     Returns:
@@ -54,8 +57,8 @@ def post(context: Context, mark: str, body: str, *, mode: CommentMode, findings:
     issues = f"/repos/{context.repository}/issues"
     try:
         mine = _mine(github, f"{issues}/{context.pull_request}/comments", mark)
-        if mine is None and mode == "findings" and not findings:
-            return "No comment: nothing was found."
+        if mine is None and (not models or (mode == "findings" and not findings)):
+            return "No comment: nothing was found." if models else "No comment: no model was changed."
         text = {"body": f"{mark}\n{body}"}
         if mine is None:
             github.post(f"{issues}/{context.pull_request}/comments", text)
@@ -72,7 +75,7 @@ def _mine(github: GitHub, address: str, mark: str) -> dict[str, Any] | None:
     """Return the comment of an earlier run.
 
     Anybody may write a comment that begins with the mark, and a token with write access may change that one as well, so
-    only comments of apps count, which is what the job's token writes as.
+    only comments count that were written as the job's token writes.
     """
     for page in range(1, _MOST_PAGES + 1):
         found = github.get(f"{address}?per_page={_PAGE}&page={page}")
@@ -89,5 +92,8 @@ def _mine(github: GitHub, address: str, mark: str) -> dict[str, Any] | None:
 def _is_mine(comment: dict[str, Any], mark: str) -> bool:
     user, body = comment.get("user"), comment.get("body")
     return (
-        isinstance(user, dict) and user.get("type") == "Bot" and isinstance(body, str) and body.startswith(f"{mark}\n")
+        isinstance(user, dict)
+        and (user.get("type"), user.get("login")) == ("Bot", _LOGIN)
+        and isinstance(body, str)
+        and body.startswith(f"{mark}\n")
     )

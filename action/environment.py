@@ -71,7 +71,10 @@ def install(temporary: Path, version: str) -> int:
     )
     for command in commands:
         if subprocess.run(command, check=False, stdin=subprocess.DEVNULL).returncode:
-            return _fail(f"'{' '.join(command[2:5])}' failed; what it printed above says why")
+            wrong = (
+                f"input version: lineage-plugin {version} cannot be installed" if version else "the installation failed"
+            )
+            return _fail(f"{wrong}; what pip printed above says why")
     stamp.write_text(key, encoding="utf-8")
     return 0
 

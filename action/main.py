@@ -8,12 +8,15 @@ from typing import TextIO
 
 from action import commands
 from action.checks import Outcome, keep_fingerprints, run, worst
-from action.github import read_context
-from action.inputs import read_inputs
+from action.github import Context, read_context
+from action.inputs import Inputs, read_inputs
 from action.models import select
 from action.publish import publish
-from lineage_plugin.errors import UsageError
+from lineage_plugin.checkpoint.files import inside
+from lineage_plugin.errors import LineageError
 from lineage_plugin.fingerprint.cache import cache_folder
+from lineage_plugin.policy.find import NAME
+from lineage_plugin.policy.load import load_policy
 from lineage_plugin.text import one_line
 
 __all__ = ["main"]
@@ -34,12 +37,13 @@ def main(log: TextIO) -> int:
         for name in ("GITHUB_TOKEN", "INPUT_HF_TOKEN"):
             os.environ.pop(name, None)
         os.chdir(context.workspace)
+        _read_policy(inputs, context)
         selection = select(inputs, context)
         outcomes: list[Outcome] = []
         for target in selection.targets:
             outcomes.append(run(target, inputs))
         publish(selection, outcomes, inputs, context, log)
-    except (UsageError, OSError) as error:
+    except (LineageError, OSError) as error:
         log.write(commands.annotation("error", [str(error)], title="lineage") + "\n")
         return 2
     before = _kept()
@@ -50,6 +54,15 @@ def main(log: TextIO) -> int:
         commands.write_outputs(context.output, {"fingerprints-key": f"lineage-fingerprints-{digest[:40]}"})
     deciding = worst(outcomes)
     return 0 if deciding is None else deciding.code
+
+
+def _read_policy(inputs: Inputs, context: Context) -> None:
+    """Read the policy once before all models, so that an error in it is one error, or none is ever used unread."""
+    if inputs.policy is not None:
+        load_policy(inputs.policy)
+    elif os.path.lexists(NAME):
+        # A link could lead to anything on the runner, and what is wrong in a file is quoted.
+        load_policy(str(inside(context.workspace, NAME)))
 
 
 def _kept() -> tuple[str, ...]:

@@ -7,42 +7,37 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
 
 from action.changes import changed_files
+from action.folders import CARD, Target, all_models, local, model_around
 from action.github import Context
 from action.inputs import MAX_MODELS, Inputs
 from lineage_plugin.checkpoint.formats import is_weight_file
-from lineage_plugin.errors import UsageError
+from lineage_plugin.checkpoint.open import open_checkpoint
+from lineage_plugin.errors import LineageError, UsageError
+from lineage_plugin.options import Options
+from lineage_plugin.policy.find import NAME
+from lineage_plugin.text import one_line
 
-__all__ = ["Selection", "Target", "select"]
+__all__ = ["Notice", "Selection", "select"]
 
-_CARD = "README.md"
-_TOLD_BY = re.compile(
-    r"(?:.*\.index\.json|(?:.*_)?config\.json|mergekit_config\.ya?ml|\.lineage\.ya?ml)\Z", re.IGNORECASE
-)
-"""Files besides weights and card that say something about a model's lineage."""
-_OF_A_MODEL = re.compile(
-    r"\A\ufeff?---[ \t]*\r?\n(?:(?!---).*\n)*?"
-    r"(?:base_model(?:_relation|_revision)?|library_name|pipeline_tag|model-index)[ \t]*:"
-)
-"""Front matter that only model cards have: other READMEs may begin with three dashes, too."""
-_HEAD = 64 << 10
-_PIPELINE = "model_index.json"
-_MOST_ENTRIES = 200_000
+_TELLS = re.compile(r"readme\.md|.*\.index\.json|(?:.*[_.-])?config\.json|model_index\.json|mergekit_config\.ya?ml")
+"""Files besides weights that say something about a model's lineage, in lower case."""
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """A model to look at.
+class Notice:
+    """Something about the event itself that a reviewer has to know.
 
     Attributes:
-        name: Folder or file, relative to the workspace where it lies there, or an id on the Hub.
-        how: ``check`` it against its bases, or ``lint`` its card, since there are no weights.
+        file: The file it is about.
+        title: In a few words.
+        message: In a sentence.
     """
 
-    name: str
-    how: Literal["check", "lint"] = "check"
+    file: str
+    title: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +47,12 @@ class Selection:
     Attributes:
         targets: The models.
         why: One sentence.
-        policies: Policy files that the event changed.
+        notices: What else the event changed that decides about the answer.
     """
 
     targets: tuple[Target, ...]
     why: str
-    policies: tuple[str, ...] = ()
+    notices: tuple[Notice, ...] = ()
 
 
 def select(inputs: Inputs, context: Context) -> Selection:
@@ -68,110 +63,132 @@ def select(inputs: Inputs, context: Context) -> Selection:
         context: The run.
 
     Raises:
-        UsageError: When there are too many.
+        UsageError: When there are too many, or nothing is there to look at.
     """
+    top = context.workspace
     changed = changed_files(context)
-    policies = tuple(
-        sorted(name for name in changed or () if PurePosixPath(name).name in (".lineage.yml", ".lineage.yaml"))
-    )
-    if inputs.policy is not None and changed is not None and PurePosixPath(inputs.policy).as_posix() in changed:
-        policies = tuple(sorted({*policies, PurePosixPath(inputs.policy).as_posix()}))
+    notices, policy_changed = _notices(top, inputs, changed or ())
     if inputs.models:
-        named = tuple(_named(context.workspace, name) for name in inputs.models)
-        return Selection(named, "The workflow names the models.", policies)
+        named = tuple(_named(top, name) for name in inputs.models)
+        return Selection(named, "The models are those that the workflow names.", notices)
+    if not any(entry.name != ".git" for entry in os.scandir(top)):
+        raise UsageError("nothing is checked out: put a step with actions/checkout before this one, or name a model")
     if changed is None:
-        targets = _all_models(context.workspace)
+        targets = all_models(top)
         why = "All models of the repository: this event changed no files, or it cannot be told which."
+    elif policy_changed:
+        targets, why = all_models(top), "All models of the repository, since their policy changed."
     else:
-        targets = _of_files(context.workspace, changed)
-        why = "Models whose weights, configuration or card changed."
+        targets, why = _of_files(top, changed), "The models are those whose weights, configuration or card changed."
     if len(targets) > MAX_MODELS:
-        raise UsageError(
-            f"{len(targets)} models; a job checks {MAX_MODELS} at most: name some of them in the input model"
-        )
-    return Selection(targets, why, policies)
+        few = f"a job checks {MAX_MODELS} at most: name some of them in the input model"
+        raise UsageError(f"{len(targets)} models; {few}")
+    return Selection(targets, why, notices)
 
 
-def _named(workspace: Path, name: str) -> Target:
+def _notices(top: Path, inputs: Inputs, changed: Iterable[str]) -> tuple[tuple[Notice, ...], bool]:
+    """Return what the event changed of the rules, the one in effect first, and whether that one is among them."""
+    names = {PurePosixPath(name).as_posix(): name for name in changed}
+    found: list[Notice] = []
+    title = "lineage policy changed"
+    said = "The policy was changed: what it lets pass was decided by this change itself. Review it first."
+    effective = Path(inputs.policy or NAME)
+    in_effect = _inside(top, effective) & names.keys()
+    if in_effect:
+        found.append(Notice(min(in_effect), title, said))
+    # A policy beside a model only makes stricter; a change of it is worth a word all the same.
+    others = sorted(name for name in names if PurePosixPath(name).name == NAME and name not in in_effect)
+    found += [Notice(name, title, "The policy beside a model was changed.") for name in others[:3]]
+    for base in inputs.bases:
+        if (top / base).exists():
+            below = sorted(name for name in names if PurePosixPath(name).is_relative_to(PurePosixPath(base)))
+            if below:
+                words = f"The base {one_line(base, 100)} is a folder of the repository, and this change touched it."
+                found.append(Notice(below[0], "lineage base changed", words))
+    return tuple(found), bool(in_effect)
+
+
+def _inside(top: Path, path: Path) -> set[str]:
+    """Return a file's names in the repository: its own, and that of what it links to."""
+    ways = {(top / path), Path(os.path.realpath(top / path))}
+    roots = (top, Path(os.path.realpath(top)))
+    found = set()
+    for way in ways:
+        for root in roots:
+            if way.is_relative_to(root):
+                found.add(PurePosixPath(os.path.normpath(way.relative_to(root))).as_posix())
+    return found
+
+
+def _named(top: Path, name: str) -> Target:
     path = Path(name)
-    if path.is_absolute() and path.is_relative_to(workspace):
-        path = path.relative_to(workspace)
-        name = str(path)
-    inside = workspace / path
-    if inside.is_dir() and not _has_weights(inside) and _is_card(inside / _CARD):
-        return Target(name, "lint")
-    return Target(name, "lint" if inside.is_file() and path.suffix.lower() == ".md" else "check")
+    if path.is_absolute() and path.is_relative_to(top):
+        path = path.relative_to(top)
+        return local(path)
+    here = top / path
+    if here.exists():
+        return Target(name, "lint" if here.is_file() and path.suffix.lower() == ".md" else "check")
+    first = PurePosixPath(name.partition("@")[0]).parts[:1]
+    if first and (top / first[0]).is_dir():
+        # A folder that is gone must not become a model of the Hub that has its name.
+        where = f"there is no such folder or file in {one_line(first[0], 80)}/"
+        raise UsageError(f"input model: {one_line(name, 120)}: {where}")
+    return Target(name)
 
 
-def _of_files(workspace: Path, files: Iterable[str]) -> tuple[Target, ...]:
-    """Return the models that files belong to."""
-    found: dict[str, Target] = {}
-    for file in files:
-        path = PurePosixPath(file)
-        if path.is_absolute() or ".." in path.parts or not (_tells(path.name) or is_weight_file(path.name)):
-            continue
+def _of_files(top: Path, files: Iterable[str]) -> tuple[Target, ...]:
+    """Return the models that changed files belong to."""
+    changed = {PurePosixPath(file) for file in files if not _leads_out(file)}
+    folders: dict[Path, list[str]] = {}
+    found: dict[Target, None] = {}
+    for file in sorted(changed):
+        if (top / file).is_dir() and not (top / file).is_symlink():
+            # What git lists as one path and is a folder is a submodule.
+            found.update(dict.fromkeys(all_models(top, Path(file))))
+        elif is_weight_file(file.name) or _TELLS.fullmatch(file.name.lower()):
+            folders.setdefault(Path(file.parent), []).append(file.name)
+    for folder, names in {**folders, **_linked(top, changed)}.items():
         # A folder that is gone held a model that is gone.
-        folder = workspace / path.parent
-        if folder.is_dir() and not folder.is_symlink():
-            target = _around(workspace, path.parent)
-            if target is not None:
-                found.setdefault(target.name, target)
-    return tuple(found[name] for name in sorted(found))
+        if not (top / folder).is_dir():
+            continue
+        target = model_around(top, folder)
+        if target is None:
+            continue
+        if target.how == "lint" and any(is_weight_file(name) for name in names):
+            target = Target(target.name, "check", target.card)  # its weights are gone
+        found[target] = None
+        found.update(dict.fromkeys(_unread(top, folder, target, names)))
+    return tuple(sorted(found, key=lambda target: target.name))
 
 
-def _tells(name: str) -> bool:
-    return name == _CARD or _TOLD_BY.match(name) is not None
+def _leads_out(file: str) -> bool:
+    path = PurePosixPath(file)
+    return not file or path.is_absolute() or ".." in path.parts
 
 
-def _around(workspace: Path, folder: PurePosixPath) -> Target | None:
-    """Return the model that a folder is, or is a part of."""
-    for place in (folder, *folder.parents):
-        above = workspace / place.parent
-        if place != PurePosixPath(".") and (above / _PIPELINE).is_file():
-            return Target(place.parent.as_posix())
-        if _has_weights(workspace / place):
-            return Target(place.as_posix())
-        if _is_card(workspace / place / _CARD):
-            return Target(place.as_posix(), "lint")
-    return None
+def _linked(top: Path, changed: set[PurePosixPath]) -> dict[Path, list[str]]:
+    """Return the folders with links to changed files, and the names of these links."""
+    found: dict[Path, list[str]] = {}
+    root = Path(os.path.realpath(top))
+    for target in all_models(top):
+        folder = top / target.name
+        with os.scandir(folder if folder.is_dir() else folder.parent) as entries:
+            for entry in entries:
+                if entry.is_symlink():
+                    real = Path(os.path.realpath(entry.path))
+                    if real.is_relative_to(root) and PurePosixPath(real.relative_to(root).as_posix()) in changed:
+                        found.setdefault(Path(entry.path).parent.relative_to(top), []).append(entry.name)
+    return found
 
 
-def _has_weights(folder: Path) -> bool:
+def _unread(top: Path, folder: Path, target: Target, names: Iterable[str]) -> list[Target]:
+    """Return changed weight files that a check of their model leaves aside: a loader may take these instead."""
+    if target.how == "lint" or top / target.name != top / folder:
+        return []
     try:
-        with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries if entry.is_file()]
-    except OSError:
-        return False
-    weights = [name.lower() for name in names if is_weight_file(name)]
-    # Files of other endings hold data as often as weights, unless something beside them speaks of a model.
-    described = "config.json" in names or _is_card(folder / _CARD)
-    return _PIPELINE in names or any(described or name.endswith((".safetensors", ".gguf")) for name in weights)
-
-
-def _is_card(path: Path) -> bool:
-    try:
-        if not path.is_file() or path.is_symlink():
-            return False
-        with path.open("rb") as file:
-            return _OF_A_MODEL.match(file.read(_HEAD).decode("utf-8", "replace")) is not None
-    except OSError:
-        return False
-
-
-def _all_models(workspace: Path) -> tuple[Target, ...]:
-    """Return every model of the workspace, parts of pipelines left out."""
-    found: list[Target] = []
-    seen = 0
-    for folder, folders, files in os.walk(workspace):
-        seen += len(folders) + len(files)
-        if seen > _MOST_ENTRIES:
-            raise UsageError(f"the repository has over {_MOST_ENTRIES:,} files: name the models in the input model")
-        place = Path(folder).relative_to(workspace).as_posix()
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "node_modules")
-        if _PIPELINE in files or "pyvenv.cfg" in files:
-            folders.clear()
-        if _has_weights(Path(folder)):
-            found.append(Target(place))
-        elif _CARD in files and _is_card(Path(folder) / _CARD):
-            found.append(Target(place, "lint"))
-    return tuple(found)
+        taken = set(open_checkpoint(str(top / folder), options=Options(offline=True)).weight_files)
+    except LineageError:
+        return []
+    card = target.card or (f"{folder.as_posix()}/{CARD}" if (top / folder / CARD).is_file() else None)
+    unread = [name for name in names if is_weight_file(name) and name not in taken and (top / folder / name).is_file()]
+    return [local(folder / name, card=None if card is None else Path(card)) for name in sorted(unread)]

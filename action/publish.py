@@ -13,13 +13,12 @@ from action.comment import MAX_BODY, marker, post
 from action.github import Context
 from action.inputs import Inputs
 from action.models import Selection
+from action.summary import summary
 from lineage_plugin.errors import UsageError
 from lineage_plugin.findings import CODES, Finding
-from lineage_plugin.judge.types import Report, Verdict
+from lineage_plugin.judge.types import Report
 from lineage_plugin.report import render, render_all
-from lineage_plugin.report.markdown_report import fit
-from lineage_plugin.report.markup import code, text
-from lineage_plugin.report.output import write_file
+from lineage_plugin.report.output import check_output, write_file
 from lineage_plugin.report.places import place
 from lineage_plugin.text import one_line
 
@@ -51,10 +50,10 @@ def publish(selection: Selection, outcomes: Sequence[Outcome], inputs: Inputs, c
     _log(outcomes, log)
     _annotate(selection, outcomes, log)
     _summarise(selection, outcomes, context)
-    body = _body(selection, outcomes, MAX_BODY - 1024, run_url=context.run_url)
+    body = summary(selection, outcomes, context, MAX_BODY - 1024)
     complaints = any(outcome.code or _is_noticed(outcome.report) for outcome in outcomes)
     mark = marker(context, inputs.models)
-    said = post(context, mark, body, mode=inputs.comment, findings=complaints) if outcomes else ""
+    said = post(context, mark, body, mode=inputs.comment, models=len(outcomes), findings=complaints)
     if said:
         log.write(f"{one_line(said, 300)}\n")
     commands.write_outputs(context.output, {**_outputs(outcomes), **files})
@@ -75,13 +74,30 @@ def _write_reports(reports: Sequence[Report], inputs: Inputs, context: Context) 
     written = {}
     for output, (format, path) in wanted.items():
         if path is not None:
-            try:
-                Path(path).parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise UsageError(f"input {output}-file: {one_line(path, 200)}: {error.strerror}") from None
+            _prepare(Path(path), f"input {output}-file", context)
             write_file(Path(path), render_all(reports, format, width=100).encode("utf-8", "replace"))
             written[output] = path
     return written
+
+
+def _prepare(path: Path, what: str, context: Context) -> None:
+    """Make the folder of a report file, unless what was checked out leads the way elsewhere.
+
+    Raises:
+        UsageError: When a part of the path below the workspace is a link, or the place is a model's or no place at all.
+    """
+    whole = Path(os.path.abspath(path))  # noqa: PTH100  # links are what is looked for
+    if whole.is_relative_to(context.workspace):
+        parts = whole.relative_to(context.workspace).parts
+        for number in range(1, len(parts) + 1):
+            if context.workspace.joinpath(*parts[:number]).is_symlink():
+                link = one_line("/".join(parts[:number]), 200)
+                raise UsageError(f"{what}: {link} is a link of the repository, which may lead anywhere")
+    try:
+        whole.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{what}: {one_line(path, 200)}: {error.strerror}") from None
+    check_output(str(path), what)
 
 
 def _log(outcomes: Sequence[Outcome], log: TextIO) -> None:
@@ -100,9 +116,8 @@ def _word(outcome: Outcome) -> str:
 def _annotate(selection: Selection, outcomes: Sequence[Outcome], log: TextIO) -> None:
     """Annotate the lines of cards that findings are about, the gravest first, as many as GitHub shows."""
     said: dict[commands.Kind, list[str]] = {"error": [], "warning": [], "notice": []}
-    for policy in selection.policies:
-        words = "The policy was changed: what it lets pass was decided by this change itself. Review it first."
-        said["warning"].append(commands.annotation("warning", [words], title="lineage policy changed", file=policy))
+    for notice in selection.notices:
+        said["warning"].append(commands.annotation("warning", [notice.message], title=notice.title, file=notice.file))
     for outcome in outcomes:
         if outcome.report is None:
             problem = [f"{one_line(outcome.target.name, 200)} could not be checked: {outcome.problem}"]
@@ -135,42 +150,13 @@ def _summarise(selection: Selection, outcomes: Sequence[Outcome], context: Conte
     if context.summary is not None:
         # The file may hold what earlier steps wrote; the limit is on this step's own.
         with context.summary.open("a", encoding="utf-8", errors="replace", newline="\n") as file:
-            file.write(_body(selection, outcomes, _SUMMARY - 1024))
-
-
-def _body(selection: Selection, outcomes: Sequence[Outcome], limit: int, *, run_url: str = "") -> str:
-    """Return the Markdown of summary and comment, within a number of bytes."""
-    if not outcomes:
-        return f"### Lineage\n\nNo model to check. {selection.why}\n"
-    after = [_unchecked(outcomes)]
-    if selection.policies:
-        names = ", ".join(code(name) for name in selection.policies[:8])
-        after.append(f"**The policy was changed** ({names}): what it lets pass was decided by this change itself.")
-    # Addresses of runs are made of names that GitHub gives, and of digits.
-    after.append(f"<sub>{selection.why}{f' [The run]({run_url}) has the log.' if run_url else ''}</sub>")
-    rest = "\n\n".join(part for part in after if part) + "\n"
-    reports = [outcome.report for outcome in outcomes if outcome.report is not None]
-    said = fit(reports, limit - len(rest.encode("utf-8", "replace"))) if reports else "### Lineage\n"
-    return f"{said.rstrip()}\n\n{rest}"
-
-
-def _unchecked(outcomes: Sequence[Outcome]) -> str:
-    failed = [outcome for outcome in outcomes if outcome.report is None]
-    if not failed:
-        return ""
-    rows = []
-    for outcome in failed[:50]:
-        problem = outcome.problem.removeprefix(f"{outcome.target.name}: ")
-        rows.append(f"- {code(outcome.target.name)}: {text(problem, 400)} (exit code {outcome.code})")
-    if len(failed) > len(rows):
-        rows.append(f"- and {len(failed) - len(rows)} more; the log has them all")
-    return "\n".join(("**Could not be checked**", "", *rows))
+            file.write(summary(selection, outcomes, context, _SUMMARY - 1024))
 
 
 def _outputs(outcomes: Sequence[Outcome]) -> dict[str, str]:
     """Return the outputs that are about the answer; of several models those of the one that decides."""
-    verdicts: list[Verdict] = [outcome.verdict for outcome in outcomes]
-    verdict = next((word for word in ("fail", "undecided") if word in verdicts), "pass")
+    verdicts = {outcome.verdict for outcome in outcomes}
+    verdict = next((word for word in ("fail", "unchecked", "undecided") if word in verdicts), "pass")
     deciding = worst(outcomes)
     comparisons = () if deciding is None or deciding.report is None else deciding.report.comparisons
     codes = {

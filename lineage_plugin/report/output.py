@@ -61,17 +61,17 @@ def abandon(stream: TextIO) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def check_output(output: str) -> None:
+def check_output(output: str, what: str = "--output") -> None:
     """Refuse a place that cannot or should not be written to before work is spent on the report."""
     path = Path(output)
     if output == "-":
         return
     if not output or path.is_dir():
-        raise UsageError(f"--output {output!r}: is a folder; name a file")
+        raise UsageError(f"{what} {output!r}: is a folder; name a file")
     if not path.parent.is_dir():
-        raise UsageError(f"--output {output}: the folder {path.parent} does not exist")
+        raise UsageError(f"{what} {output}: the folder {path.parent} does not exist")
     if path.is_file() and _is_of_a_model(path):
-        raise UsageError(f"--output {output}: would overwrite a file of a model; name another one")
+        raise UsageError(f"{what} {output}: would overwrite a file of a model; name another one")
 
 
 def _is_of_a_model(path: Path) -> bool:

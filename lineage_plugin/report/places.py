@@ -20,7 +20,8 @@ def place(report: Report, file: str | None) -> str | None:
             policy.
 
     Returns:
-        The path, relative when the model was named by a relative path; None when the file is not on this machine.
+        The path, relative when the model was named by a relative path; None when the file is not on this machine, or is
+        the whole folder.
     """
     if file is None:
         return None
@@ -30,7 +31,9 @@ def place(report: Report, file: str | None) -> str | None:
     if report.folder is None:
         return None
     folder, path = Path(report.folder), Path(file)
-    return (path if path.is_relative_to(folder) and path != folder else folder / path).as_posix()
+    if path == folder:
+        return None  # The model as a whole.
+    return (path if path.is_relative_to(folder) else folder / path).as_posix()
 
 
 def card_of(report: Report) -> str | None:

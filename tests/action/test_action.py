@@ -100,7 +100,7 @@ def test_a_lying_card_fails_on_the_line_that_lies(runner: Runner, models: Path, 
     ((place, text),) = errors
     assert place["file"] == "models/liar/README.md"
     assert place["line"] == str(line_of(models / "liar" / "README.md", "base_model:"))
-    assert place["title"] == "LIN101 declared base not supported by the weights"
+    assert place["title"] == "LIN101 base not supported by the weights"
     assert "do not support examples/base" in text and "Correct base_model" in text
     assert "FAIL" in run.summary.upper() and "LIN101" in run.summary and "models/liar" in run.summary
 
@@ -167,13 +167,13 @@ def test_nothing_changed_is_a_pass(runner: Runner, models: Path, hub: LocalHub, 
     (runner.repository / "notes.txt").write_text("hello")
     payload = {"pull_request": {"number": 7, "base": {"sha": before}, "head": {"sha": runner.commit()}}}
     run = check(runner, hub, event="pull_request", payload=payload)
-    assert run.ok and run.outputs["verdict"] == "pass" and "No model to check" in run.summary
+    assert run.ok and run.outputs["verdict"] == "pass" and "no model to check" in run.summary
 
 
 def test_a_model_of_the_hub_is_read_from_there_with_the_token(runner: Runner, models: Path, hub: LocalHub) -> None:
     run = check(runner, hub, "model: |\n  examples/honest\n  examples/missing", secrets={"HF": "hf_abcdefghijklmnop"})
     assert not run.ok
-    assert run.outputs["verdict"] == "undecided" and run.outputs["relation"] == ""
+    assert run.outputs["verdict"] == "unchecked" and run.outputs["relation"] == ""
     assert "- `examples/missing`: " in run.summary and "(exit code 2)" in run.summary
 
 

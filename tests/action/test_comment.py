@@ -12,7 +12,7 @@ from tests.action.server import TOKEN, GitHubServer, comment
 
 
 def say(context: Context, body: str, **options: object) -> str:
-    return post(context, marker(context, ()), body, **{"mode": "true", "findings": True, **options})  # type: ignore[arg-type]
+    return post(context, marker(context, ()), body, **{"mode": "true", "models": 1, "findings": True, **options})  # type: ignore[arg-type]
 
 
 def test_the_first_run_writes_and_the_next_ones_write_anew(context: Context, github: GitHubServer) -> None:
@@ -36,8 +36,10 @@ def test_it_is_found_behind_many_others(context: Context, github: GitHubServer) 
 def test_what_people_write_is_never_changed(context: Context, github: GitHubServer) -> None:
     mark = marker(context, ())
     github.comments = [comment(1, f"{mark}\nmine", "mallory", "User"), comment(2, f"see: {mark}\nquoted")]
+    github.comments.append(comment(3, f"{mark}\nHello!", "welcome[bot]"))
     say(context, "answer")
-    assert [one["body"] for one in github.comments] == [f"{mark}\nmine", f"see: {mark}\nquoted", f"{mark}\nanswer"]
+    said = [one["body"] for one in github.comments]
+    assert said == [f"{mark}\nmine", f"see: {mark}\nquoted", f"{mark}\nHello!", f"{mark}\nanswer"]
 
 
 def test_every_use_of_the_action_has_its_own(context: Context) -> None:
@@ -52,6 +54,13 @@ def test_findings_only(context: Context, github: GitHubServer) -> None:
     say(context, "bad", mode="findings")
     say(context, "fine again", mode="findings", findings=False)
     assert [one["body"].splitlines()[-1] for one in github.comments] == ["fine again"]
+
+
+def test_a_comment_does_not_outlive_what_it_is_about(context: Context, github: GitHubServer) -> None:
+    assert say(context, "x", models=0) == "No comment: no model was changed."
+    say(context, "PASS")
+    say(context, "no model to check", models=0)
+    assert [one["body"].splitlines()[-1] for one in github.comments] == ["no model to check"]
 
 
 def test_no_comment_at_all(context: Context, github: GitHubServer) -> None:

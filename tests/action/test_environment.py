@@ -76,7 +76,7 @@ def test_a_version_is_a_version(action: Path, version: str) -> None:
 def test_what_fails_is_said_in_one_annotation(action: Path) -> None:
     code, said = run(action, "install", PIP_NO_INDEX="1")
     assert code == 2
-    assert said.splitlines()[-1] == "::error title=lineage::'-m pip install' failed; what it printed above says why"
+    assert said.splitlines()[-1] == "::error title=lineage::the installation failed; what pip printed above says why"
     assert run(action, "describe", RUNNER_TEMP="")[0] in (0, 2)
 
 

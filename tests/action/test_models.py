@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from action.changes import changed_files
+from action.folders import Target
 from action.github import Context, read_context
 from action.inputs import MAX_MODELS, Inputs
-from action.models import Target, select
+from action.models import select
 from lineage_plugin.errors import UsageError
 from tests.action.server import GitHubServer
 
@@ -38,6 +40,7 @@ def repository(context: Context) -> Context:
     git(top, "init", "--quiet", "--initial-branch=main")
     shutil.copytree(EXAMPLES, top / "models")
     write(top, "pipe/model_index.json", "pipe/unet/model.safetensors", "pipe/unet/config.json", "pipe/README.md")
+    write(top, "pipe/model_index.json", text='{"_class_name": "Pipe", "unet": ["diffusers", "UNet2DModel"]}')
     write(top, "cards/adapter/README.md", "README.md", "docs/README.md")
     write(top, "cards/adapter/README.md", text=CARD)
     write(top, "docs/README.md", text="---\ntitle: A page\n---\nbase_model: is explained here\n")
@@ -65,7 +68,7 @@ def changed(context: Context, *names: str) -> Context:
             [Target("models/honest"), Target("models/liar")],
         ),
         (("pipe/unet/model.safetensors",), [Target("pipe")]),
-        (("pipe/unet/config.json", "pipe/model_index.json"), [Target("pipe")]),
+        (("pipe/unet/config.json", "pipe/README.md"), [Target("pipe")]),
         (("gguf/model-Q4.gguf", "gguf/notes.txt"), [Target("gguf")]),
         (("flax/flax_model.msgpack",), [Target("flax")]),
         (("models/base/tokenizer.json", "train.py", "README.md", "docs/README.md", "data/table.h5"), []),
@@ -136,11 +139,11 @@ def test_what_cannot_be_told_means_all(repository: Context, github: GitHubServer
         assert selection.why.startswith("All models")
 
 
-def test_folders_of_tools_are_not_walked(context: Context) -> None:
-    write(
-        context.workspace, ".git/model.safetensors", "node_modules/model.safetensors", "env/pyvenv.cfg", "env/a/b.gguf"
-    )
-    assert select(Inputs(), replace(context, before=None)).targets == ()
+def test_nothing_hides_a_model(context: Context) -> None:
+    write(context.workspace, ".git/model.safetensors", ".hidden/model.safetensors", "pyvenv.cfg", "~/model.safetensors")
+    write(context.workspace, "env/pyvenv.cfg", "env/a/b.gguf", "-m/model.safetensors", " /model.safetensors")
+    found = {target.name for target in select(Inputs(), replace(context, before=None)).targets}
+    assert found == {".hidden", "env/a", "./~", "./-m", "./ "}
 
 
 def test_paths_and_links_do_not_lead_out(context: Context, github: GitHubServer, tmp_path: Path) -> None:
@@ -160,17 +163,15 @@ def test_named_models_are_taken_as_they_are(repository: Context) -> None:
         Target("acme/model@main"),
         Target("models/liar"),
         Target("models/twin"),
-        Target("cards/adapter", "lint"),
+        Target("cards/adapter"),
     )
+    assert select(Inputs(models=("cards/adapter/README.md",)), repository).targets[0].how == "lint"
 
 
 def test_a_changed_policy_is_noticed(repository: Context) -> None:
     run = changed(repository, ".lineage.yml", "rules/ours.yml", "models/liar/.lineage.yml")
-    assert select(Inputs(models=("models/liar",), policy="./rules/ours.yml"), run).policies == (
-        ".lineage.yml",
-        "models/liar/.lineage.yml",
-        "rules/ours.yml",
-    )
+    notices = select(Inputs(models=("models/liar",), policy="./rules/ours.yml"), run).notices
+    assert [notice.file for notice in notices] == ["rules/ours.yml", ".lineage.yml", "models/liar/.lineage.yml"]
 
 
 def test_too_many_models_are_refused(context: Context) -> None:
@@ -200,3 +201,156 @@ def test_strange_events_are_no_error(tmp_path: Path, text: str) -> None:
 def test_outside_of_a_workflow_it_says_so() -> None:
     with pytest.raises(UsageError, match="step of a workflow"):
         read_context({})
+
+
+# What the author of a pull request might try, so that a model is not looked at.
+
+
+def lie(folder: Path) -> None:
+    """Put the liar's weights and configuration into a folder, without its card."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("model.safetensors", "config.json"):
+        shutil.copy(EXAMPLES / "liar" / name, folder / name)
+
+
+def commit(context: Context) -> Context:
+    git(context.workspace, "add", "--all")
+    git(context.workspace, "commit", "--quiet", "--allow-empty", "--message=next")
+    return replace(context, after=git(context.workspace, "rev-parse", "HEAD"))
+
+
+def test_weights_below_their_card_are_checked_against_it(repository: Context) -> None:
+    top = repository.workspace
+    write(top, "m/README.md", text=CARD)
+    lie(top / "m" / "fp16")
+    assert select(Inputs(), commit(repository)).targets == (
+        Target("m", "lint"),
+        Target("m/fp16", card="m/README.md"),
+    )
+
+
+def test_a_configuration_without_weights_is_no_card_alone(repository: Context) -> None:
+    top = repository.workspace
+    write(top, "m/README.md", text=CARD)
+    lie(top / "m")
+    (top / "m" / "model.safetensors").rename(top / "m" / "model.st")
+    assert select(Inputs(), commit(repository)).targets == (Target("m"),)
+
+
+def test_weights_that_were_removed_are_missed(repository: Context) -> None:
+    top = repository.workspace
+    write(top, "m/README.md", text=CARD)
+    write(top, "m/model.safetensors")
+    before = commit(repository).after
+    (top / "m" / "model.safetensors").unlink()
+    assert select(Inputs(), replace(commit(repository), before=before)).targets == (Target("m"),)
+
+
+@pytest.mark.parametrize(
+    "front", ["license: mit", '"base_model": a/b', "x: " + "y" * 70_000 + "\nbase_model: a/b", "tags: [a]"]
+)
+def test_any_front_matter_makes_weights_a_model(repository: Context, front: str) -> None:
+    write(repository.workspace, "m/README.md", text=f"---\n{front}\n---\n")
+    write(repository.workspace, "m/weights.bin")
+    assert select(Inputs(), commit(repository)).targets == (Target("m"),)
+
+
+def test_a_pipeline_takes_in_what_it_names_and_no_more(repository: Context) -> None:
+    lie(repository.workspace / "pipe" / "other")
+    assert Target("pipe/other", card=None) in select(Inputs(), commit(repository)).targets
+    assert Target("pipe/other", card=None) in select(Inputs(), replace(repository, before=None)).targets
+
+
+def test_a_changed_file_behind_a_link_is_a_changed_model(repository: Context) -> None:
+    top = repository.workspace
+    lie(top / "m")
+    (top / "m" / "model.safetensors").rename(top / "store.dat")
+    (top / "m" / "model.safetensors").symlink_to("../store.dat")
+    before = commit(repository).after
+    (top / "store.dat").write_bytes((EXAMPLES / "honest" / "model.safetensors").read_bytes())
+    assert [target.name for target in select(Inputs(), replace(commit(repository), before=before)).targets] == ["m"]
+
+
+def test_changed_weights_that_are_not_the_models_own_are_checked_alone(repository: Context) -> None:
+    top = repository.workspace
+    for name in ("pytorch_model.safetensors", "model.fp16.safetensors"):
+        shutil.copy(EXAMPLES / "liar" / "model.safetensors", top / "models" / "honest" / name)
+    assert select(Inputs(), commit(repository)).targets == (
+        Target("models/honest"),
+        Target("models/honest/model.fp16.safetensors", card="models/honest/README.md"),
+        Target("models/honest/pytorch_model.safetensors", card="models/honest/README.md"),
+    )
+
+
+def test_a_submodule_that_moved_is_looked_through(repository: Context, tmp_path: Path) -> None:
+    other, top = tmp_path / "other", repository.workspace
+    other.mkdir()
+    git(other, "init", "--quiet", "--initial-branch=main")
+    shutil.copytree(EXAMPLES / "honest", other / "deep" / "model")
+    git(other, "add", "--all")
+    git(other, "commit", "--quiet", "--message=one")
+    git(top, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(other), "sub")
+    before = commit(repository).after
+    git(top / "sub", "commit", "--quiet", "--allow-empty", "--message=two")
+    run = replace(commit(repository), before=before)
+    assert [target.name for target in select(Inputs(), run).targets] == ["sub/deep/model"]
+
+
+def test_a_repository_in_another_folder_is_looked_through(repository: Context) -> None:
+    top = repository.workspace
+    shutil.move(top / ".git", top.parent / "git-of-it")
+    assert len(select(Inputs(), replace(repository, after="2" * 40)).targets) > 5
+
+
+def test_a_tree_that_looks_like_a_repository_runs_nothing(context: Context, tmp_path: Path) -> None:
+    top = context.workspace
+    git(top, "init", "--quiet", "--bare", ".")
+    (top / "config").write_text(
+        f"[core]\n\trepositoryformatversion = 1\n\tbare = false\n\tworktree = {top}\n"
+        f"\tfsmonitor = touch {tmp_path}/owned\n"
+        f'[extensions]\n\tpartialClone = o\n[remote "o"]\n\turl = ssh://x/y\n\tpromisor = true\n'
+        f"[core]\n\tsshCommand = touch {tmp_path}/owned\n"
+    )
+    changed_files(context)
+    assert not (tmp_path / "owned").exists()
+
+
+def test_a_push_that_takes_back_is_a_change(repository: Context) -> None:
+    later = changed(repository, "models/honest/model.safetensors")
+    git(repository.workspace, "reset", "--quiet", "--hard", str(repository.before))
+    run = replace(repository, pull_request=None, before=later.after, after=repository.before)
+    assert select(Inputs(), run).targets == (Target("models/honest"),)
+
+
+def test_a_policy_that_changed_is_about_all_models(repository: Context) -> None:
+    write(repository.workspace, "rules/r.yml", text="version: 1\n")
+    (repository.workspace / ".lineage.yml").symlink_to("rules/r.yml")
+    before = commit(repository).after
+    write(repository.workspace, "rules/r.yml", *(f".a{n}/.lineage.yml" for n in range(10)), text="version: 1\nbar: 8\n")
+    selection = select(Inputs(), replace(commit(repository), before=before))
+    assert selection.notices[0].file == "rules/r.yml" and len(selection.notices) == 4
+    assert len(selection.targets) > 5 and "policy changed" in selection.why
+
+
+def test_a_base_that_the_change_brings_is_named(repository: Context) -> None:
+    run = changed(repository, "models/base/model.safetensors")
+    (notice,) = select(Inputs(models=("models/honest",), bases=("models/base",)), run).notices
+    assert notice.file == "models/base/model.safetensors" and "touched" in notice.message
+
+
+def test_a_folder_that_is_gone_is_no_model_of_the_hub(repository: Context) -> None:
+    with pytest.raises(UsageError, match="models/gone: there is no such folder or file in models/"):
+        select(Inputs(models=("models/gone",)), repository)
+
+
+def test_an_empty_workspace_is_no_pass(context: Context) -> None:
+    with pytest.raises(UsageError, match="nothing is checked out"):
+        select(Inputs(), context)
+
+
+def test_many_files_of_a_folder_are_one_look(repository: Context, github: GitHubServer) -> None:
+    write(repository.workspace, *(f"data/{n}.bin" for n in range(2500)))
+    github.files = [{"filename": f"data/{n}.bin"} for n in range(2500)]
+    started = time.monotonic()
+    assert select(Inputs(), replace(repository, before="1" * 40, after="2" * 40)).targets == ()
+    assert time.monotonic() - started < 20
