@@ -73,7 +73,8 @@ class Subject:
         found = self._by_fingerprint(base) if isinstance(base, Held) else self._against(base)
         of_base = () if isinstance(base, Held) else base.notes
         said = [*self.checkpoint.notes, *ignored_files(self.checkpoint), *(f"Of the base: {n}" for n in of_base)]
-        return replace(found, limits=tuple(dict.fromkeys((*found.limits, *said))))
+        found = replace(found, limits=tuple(dict.fromkeys((*found.limits, *said))))
+        return _with_digests(found, base, self.options)
 
     def _by_fingerprint(self, base: Held) -> Comparison:
         if is_adapter(self.checkpoint):
@@ -194,7 +195,8 @@ class Printed:
         else:
             found = _by_prints(compare_fingerprints(mine, theirs, self.options), self.options.bar, shown, costs)
         of_base = (_ORIGINS[base.origin],) if isinstance(base, Held) else ()
-        return replace(found, limits=(*found.limits, _SUSPECT, *of_base))
+        found = replace(found, limits=(*found.limits, _SUSPECT, *of_base))
+        return _with_digests(found, base, self.options)
 
 
 def summary_of(fingerprint: Fingerprint, id: str) -> ModelSummary:
@@ -208,6 +210,16 @@ def summary_of(fingerprint: Fingerprint, id: str) -> ModelSummary:
         architecture=source.architecture,
         sha256={name: digest for name, (_, digest) in source.files.items() if digest is not None},
     )
+
+
+def _with_digests(found: Comparison, base: Checkpoint | Held, options: Options) -> Comparison:
+    """Add the digests of a base on this machine where they are wanted; those of fingerprints and the Hub are known.
+
+    They are read after the comparison, of whose cost they are no part, as those of the suspect are none.
+    """
+    if not options.digests or isinstance(base, Held):
+        return found
+    return replace(found, base=replace(found.base, sha256=base.digests(compute=True)))
 
 
 def _by_prints(evidence: PairEvidence, bar: float, base: ModelSummary, costs: tuple[Cost, Cost]) -> Comparison:

@@ -1,9 +1,10 @@
 """The models and what they come from as a CycloneDX 1.6 ML-BOM, in JSON.
 
-``pedigree.ancestors`` holds the bases that the evidence supports, and no others: identical or derived, and not the
-other way round. Related models of which the direction is open, or contradicted, are ``pedigree.variants``. What was
-declared and is not supported, or was not settled, stands in properties of the model and in ``pedigree.notes``, never as
-an ancestor. What no field of the standard holds is a property under ``lineage:``.
+``pedigree.ancestors`` holds bases that share weights with the model (identical or derived), that are declared or that
+the direction indicates, and that no weight of a merge and no direction contradicts. All other related models are
+``pedigree.variants``. What was declared and is not supported, or was not settled, stands in properties of the model and
+in ``pedigree.notes``, never as an ancestor. What no field of the standard holds is a property under ``lineage:``. None
+of it depends on the policy, which is about findings.
 
 The same report gives the same bytes: the serial number is derived from the content, the time is the report's.
 
@@ -21,9 +22,11 @@ from typing import TYPE_CHECKING, Any
 from lineage_plugin._links import HOME
 from lineage_plugin._version import __version__
 from lineage_plugin.errors import UsageError
+from lineage_plugin.judge.parents import NO_TRACE
 from lineage_plugin.judge.types import PUBLIC_HUB, Comparison, ModelSummary, Report
-from lineage_plugin.report import phrases
-from lineage_plugin.report.facts import bases_named, moment
+from lineage_plugin.policy.words import policy_line
+from lineage_plugin.report import outline, phrases
+from lineage_plugin.report.facts import DESCENT, moment, verdict_on
 from lineage_plugin.report.hub import address, repository_of, server
 from lineage_plugin.report.json_report import to_dict
 from lineage_plugin.text import one_line
@@ -134,23 +137,43 @@ def _subject(report: Report, reference: str) -> Component:
     subject.licenses.update(_licences(report))
     facts: list[tuple[str, object]] = list(_facts_of_report(report))
     for number, one in enumerate(others, 1):
-        facts += [(f"not-ancestor:{number}:{name}", value) for name, value in (("base", one.base.id), *_facts(one))]
+        facts += [(f"compared:{number}:{name}", value) for name, value in (("base", one.base.id), *_facts(one))]
     subject.properties.update(_properties(facts))
     return subject
 
 
 def _sorted(report: Report) -> tuple[list[Comparison], list[Comparison], list[Comparison]]:
     """Return the comparisons whose base is an ancestor, related in another way, and not related as far as is known."""
-    traceless = {base for one in report.findings if one.code == "LIN106" for base in bases_named(one, report)}
+    traceless = _traceless(report)
     ancestors, variants, others = [], [], []
     for one in report.comparisons[:_MOST]:
+        indication = one.direction.indication
+        claimed = indication == "unclear" and outline.is_declared(report, one)
         if one.relation not in _RELATED:
             others.append(one)
-        elif one.base.id in traceless or one.direction.indication in ("base-from-suspect", "siblings"):
-            variants.append(one)
-        else:
+        elif one.base.id not in traceless and (claimed or indication == "suspect-from-base"):
             ancestors.append(one)
+        else:
+            variants.append(one)
     return ancestors, variants, others
+
+
+def _traceless(report: Report) -> frozenset[str]:
+    """Return the parents of which a merge holds nothing that the others lack, by the same measure as LIN106.
+
+    It is taken of the weights: findings are what a policy left of them.
+    """
+    if report.merge is None:
+        return frozenset()
+    return frozenset(
+        parent.id
+        for parent in report.merge.parents
+        if parent.id != report.merge.ancestor
+        and parent.low is not None
+        and parent.high is not None
+        and -2 * NO_TRACE < parent.low <= 0.0
+        and parent.high < NO_TRACE
+    )
 
 
 def _base(report: Report, comparison: Comparison, reference: str, digests: Mapping[str, str]) -> Component:
@@ -230,21 +253,21 @@ def _licences(report: Report) -> list[License]:
 
 
 def _notes(report: Report) -> str:
-    """Say of every base what the evidence is, and of those that were not compared that there is none."""
-    declared = {base.partition("@")[0] for base in report.declared.bases} | set(report.declared.bases)
+    """Say of every base what the evidence is and rests on, and of those that were not compared that there is none."""
     said = []
     for one in report.comparisons[:_MOST]:
-        label, found, consequence = phrases.relation(one, declared=one.base.id in declared)
+        label, found, consequence = phrases.relation(one, declared=outline.is_declared(report, one))
         coins = (
             "" if one.relation == "identical" else phrases.coins(one.evidence, calibrated=one.calibrated is not None)
         )
-        said.append(" ".join(filter(None, (f"{_name(one.base.id)}: {label}:", found, consequence, coins))))
+        limits = [phrases.sentence(limit) for limit in one.limits]
+        said.append(" ".join(filter(None, (f"{_name(one.base.id)}: {label}:", found, consequence, coins, *limits))))
     compared = {one.base.id for one in report.comparisons}
     for base in report.declared.bases[:_MOST]:
         if base not in compared and base.partition("@")[0] not in compared:
             said.append(f"{_name(base)}: declared, and not compared.")
     if report.comparisons:
-        said.append(phrases.UNSEEN)
+        said += [DESCENT, phrases.UNSEEN]
     return "\n".join(said)
 
 
@@ -255,11 +278,11 @@ def _name(id: str) -> str:
 
 def _facts_of_report(report: Report) -> Iterator[tuple[str, object]]:
     declared, settings = report.declared, report.settings
-    yield from (("verdict", report.verdict), ("summary", phrases.summary(report)))
+    yield from (("verdict", verdict_on(report)), ("summary", phrases.summary(report)))
     yield from (("declared:base", base) for base in declared.bases[:_MOST])
     yield "declared:relation", declared.relation
     yield from (("bar", settings.bar), ("seed", settings.seed), ("exhaustive", settings.exhaustive))
-    yield "budget", settings.budget
+    yield from (("budget", settings.budget), ("policy", policy_line(settings.policy)))
     for finding in report.findings[:_MOST]:
         yield "finding", f"{finding.code} {finding.level}: {finding.message}"
 

@@ -2,8 +2,8 @@
 
 The text is the predicate alone, as ``actions/attest`` takes it under ``predicate-path``: the signer adds the subject
 (the files and their digests) and :data:`PREDICATE_TYPE`. The values are those of the JSON report under the same names,
-without what only people look at; ``docs/predicate.md`` describes them, ``lineage-predicate-1.schema.json`` beside this
-module for other programs.
+without what only people look at; a pair of models of which nothing was claimed has no verdict. ``docs/predicate.md``
+describes them, ``lineage-predicate-1.schema.json`` beside this module for other programs.
 
 Source: in-toto Attestation Framework, *Predicate* layer, v1.
 """
@@ -17,9 +17,9 @@ from typing import Any
 
 from lineage_plugin._links import DOCS
 from lineage_plugin._version import __version__
-from lineage_plugin.judge.types import Report
+from lineage_plugin.judge.types import Report, Verdict
+from lineage_plugin.report import facts
 from lineage_plugin.report.json_report import to_dict
-from lineage_plugin.report.phrases import UNSEEN
 
 __all__ = ["LIMITS", "PREDICATE_TYPE", "render", "render_all", "schema", "to_predicate"]
 
@@ -29,10 +29,8 @@ PREDICATE_TYPE = f"{DOCS}/predicate.md#v1"
 LIMITS = (
     "A signature shows who ran the check and that nothing was changed since; it makes no answer right.",
     "An attested file is known to be what was checked only where its sha256 is listed.",
-    "log10_e is the decimal logarithm of an e-value, which bounds a probability and is none.",
-    "derived means that both models share learned weights: one descends from the other, or both from a third.",
-    "Who came first, calibrated evidence and the share kept are estimates.",
-    UNSEEN,
+    "A base is identified by its revision or its sha256, never by its id.",
+    *facts.LIMITS,
 )
 """What no reader may take the predicate for."""
 
@@ -71,19 +69,19 @@ def to_predicate(reports: Sequence[Report]) -> dict[str, Any]:
     """Return the predicate as plain dicts, lists, strings, numbers, booleans and None, in the order of the schema."""
     return {
         "tool": {"name": "lineage-plugin", "version": __version__},
-        "models": [_model(to_dict(report)) for report in reports],
+        "models": [_model(to_dict(report), facts.verdict_on(report)) for report in reports],
         "limits": list(LIMITS),
     }
 
 
-def _model(report: Mapping[str, Any]) -> dict[str, Any]:
+def _model(report: Mapping[str, Any], verdict: Verdict | None) -> dict[str, Any]:
     return {
         "created": report["created"],
         "suspect": _picked(report["suspect"], "id", "revision", "sha256"),
         "declared": report["declared"],
         "comparisons": [_comparison(comparison) for comparison in report["comparisons"]],
         "findings": [_picked(finding, "code", "level", "message") for finding in report["findings"]],
-        "verdict": report["verdict"],
+        "verdict": verdict,
         "summary": report["summary"],
         "settings": report["settings"],
     }

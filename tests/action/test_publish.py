@@ -91,7 +91,7 @@ def test_links_of_the_repository_lead_no_report_elsewhere(context: Context, tmp_
 
 def test_a_report_takes_no_models_place(context: Context) -> None:
     (context.workspace / "README.md").write_text("# Mine\n")
-    with pytest.raises(UsageError, match="input report-file README.md: would overwrite a file of a model"):
+    with pytest.raises(UsageError, match=r"input report-file README\.md: would overwrite a file of a model"):
         written(context, [named("models/a")], Inputs(report_file="README.md"))
 
 

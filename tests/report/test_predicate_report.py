@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from in_toto_attestation.v1.resource_descriptor import ResourceDescriptor
 from in_toto_attestation.v1.statement import Statement
 
-from lineage_plugin import Options, check
+from lineage_plugin import Options, check, compare, fingerprint_model
 from lineage_plugin.findings import finding
 from lineage_plugin.judge.types import Declared, Evidence, Interval, Report
 from lineage_plugin.report import render, render_all
@@ -69,7 +70,11 @@ def within(part: Any, whole: Any, path: str = "") -> None:
 
 @pytest.mark.parametrize("make", samples.ALL)
 def test_it_says_what_the_json_report_says_under_the_same_names(make: Callable[[], Report]) -> None:
-    within(predicate_of(make())["models"][0], to_dict(make()))
+    (model,) = predicate_of(make())["models"]
+    if model["verdict"] is None:
+        assert make is samples.pair
+        del model["verdict"]
+    within(model, to_dict(make()))
 
 
 def test_it_holds_the_answer() -> None:
@@ -94,7 +99,52 @@ def test_what_it_does_not_show_is_part_of_it() -> None:
     limits = predicate_of(samples.derived())["limits"]
     assert limits == list(LIMITS)
     said = " ".join(limits)
+    assert "derived and shared-init are always told apart by calibrated statistics" in said
+    assert "identified by its revision or its sha256, never by its id" in said
     assert "it makes no answer right" in said and "distillation" in said and "is none" in said
+
+
+@pytest.mark.parametrize(("suspect", "relation"), [("liar", "unrelated"), ("honest", "derived"), ("base", "identical")])
+def test_a_pair_of_which_nothing_was_claimed_has_not_passed(suspect: str, relation: str) -> None:
+    report = compare(str(ROOT / "examples" / suspect), str(ROOT / "examples/base"))
+    assert report.verdict == "pass"
+    (model,) = predicate_of(report)["models"]
+    assert (model["verdict"], model["comparisons"][0]["relation"]) == (None, relation)
+
+
+def test_a_model_that_declares_nothing_passes_without_a_comparison() -> None:
+    (model,) = predicate_of(check(str(ROOT / "examples/base")))["models"]
+    assert (model["verdict"], model["comparisons"]) == ("pass", [])
+
+
+def files_of(folder: Path) -> dict[str, str]:
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.glob("*.safetensors")}
+
+
+@pytest.mark.parametrize("suspect", ["honest", "liar", "base"])
+def test_a_base_is_known_by_its_digests_whatever_its_folder_is_called(
+    suspect: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    named = Path("meta-llama/Llama-3-8B")
+    shutil.copytree(ROOT / "examples/base", named)
+    shutil.copytree(ROOT / "examples" / suspect, "mine")
+    read = []
+    for options in (Options(digests=True), Options()):
+        reports = check("mine", bases=[str(named)], options=options), compare("mine", str(named), options=options)
+        known = files_of(named) if options.digests or suspect == "base" else {}  # a copy is told by its digests
+        for report in reports:
+            (one,) = predicate_of(report)["models"][0]["comparisons"]
+            assert one["base"] == {"id": str(named), "revision": None, "sha256": known}
+        read.append([report.comparisons[0].base_cost.bytes_read for report in reports])
+    assert read[0] == read[1], "hashing is no part of what the comparison read"
+
+
+def test_a_base_has_digests_beside_a_fingerprint_of_the_suspect(tmp_path: Path) -> None:
+    (tmp_path / "mine.lineage").write_bytes(fingerprint_model(str(ROOT / "examples/honest")))
+    base = ROOT / "examples/base"
+    report = compare(str(tmp_path / "mine.lineage"), str(base), options=Options(digests=True))
+    assert dict(report.comparisons[0].base.sha256) == files_of(base)
 
 
 @pytest.mark.parametrize("liar", [False, True])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,9 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lineage_plugin import check
+from lineage_plugin import check, compare, load_policy
 from lineage_plugin.findings import CODES, Finding, finding
-from lineage_plugin.judge.types import Declared, Report
+from lineage_plugin.judge.types import Declared, Excepted, PolicyUse, Report, Settings
 from lineage_plugin.report import render, render_all
 from lineage_plugin.report.sarif_report import FINGERPRINT, MOST_RESULTS
 from tests.report import samples
@@ -53,7 +54,9 @@ def local(*findings: Finding, **fields: object) -> Report:
 @pytest.mark.parametrize("make", samples.ALL)
 def test_every_kind_of_report_satisfies_the_official_schema(make: Callable[[], Report]) -> None:
     report = make()
-    assert len(run_of(report)["results"]) == len(report.findings)
+    kinds = [result["kind"] for result in run_of(report)["results"]]
+    assert kinds.count("fail") == len(report.findings)
+    assert kinds.count("open") == sum(one.relation == "inconclusive" for one in report.comparisons)
 
 
 def test_the_schema_can_refuse() -> None:
@@ -86,8 +89,10 @@ def test_the_rules_are_the_codes() -> None:
     rules = run_of()["tool"]["driver"]["rules"]
     assert [rule["id"] for rule in rules] == list(CODES)
     first = rules[0]
-    assert first["name"] == "DeclaredBaseNotSupportedByTheWeights"
-    assert first["shortDescription"]["text"] == "Declared base not supported by the weights"
+    assert first["name"] == "BaseNotSupportedByTheWeights"
+    # An alert may be about a comparison that was not settled, and its title is that of the rule.
+    assert first["shortDescription"]["text"] == "Base not supported by the weights, or undecided"
+    assert not any("undecided" in rule["shortDescription"]["text"] for rule in rules[1:])
     assert first["helpUri"].endswith("/docs/findings.md#lin101")
     assert {rule["defaultConfiguration"]["level"] for rule in rules} == {"error", "warning", "note"}
     assert len({rule["name"] for rule in rules}) == len(rules)
@@ -196,6 +201,155 @@ def test_the_fingerprint_of_github_is_left_to_its_upload_where_a_line_says_it() 
     assert set(whole["partialFingerprints"]) == {FINGERPRINT, "primaryLocationLineHash"}
 
 
+def unsettled(*bases: str, line: int = 3, **fields: object) -> Report:
+    """Models of which the weights decided nothing, all declared in one place."""
+    made = [samples.comparison(base=samples.model(base), relation="inconclusive", kind=None) for base in bases]
+    declared = Declared(bases, None, None, "README.md", line)
+    values: dict[str, Any] = {"folder": "models/mine", "declared": declared, "verdict": "undecided", **fields}
+    return replace(samples.report(*made), **values)
+
+
+def refuted(report: Report, *lines: int) -> Report:
+    """The same model when the weights had decided: as ``judge.lineage`` says it, at the line of each base."""
+    found = tuple(
+        finding("LIN101", f"the weights do not support {one.base.id} as the base: w", file="README.md", line=line)
+        for one, line in zip(report.comparisons, lines, strict=True)
+    )
+    comparisons = tuple(replace(one, relation="unrelated") for one in report.comparisons)
+    return replace(report, comparisons=comparisons, findings=found, verdict="fail")
+
+
+def alerts(report: Report) -> list[tuple[str, str, str]]:
+    """What code scanning knows an alert by."""
+    return [
+        (
+            result["ruleId"],
+            result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"],
+            result["partialFingerprints"].get("primaryLocationLineHash", "made by the upload"),
+        )
+        for result in run_of(report)["results"]
+    ]
+
+
+@pytest.mark.parametrize("bases", [("a/x",), ("a/x", "a/y"), ("a/x", "a/y", "b/z")])
+@pytest.mark.parametrize("apart", [False, True])
+def test_what_is_undecided_keeps_the_alert_of_what_was_refuted(bases: tuple[str, ...], apart: bool) -> None:
+    now = unsettled(*bases)
+    before = refuted(now, *(4 + i if apart else 3 for i in range(len(bases))))
+    assert alerts(now) == alerts(before)
+    assert len(set(alerts(now))) == len(bases)
+    # One that is settled, for or against, takes nothing from the others.
+    half = replace(now, comparisons=(replace(now.comparisons[0], relation="derived"), *now.comparisons[1:]))
+    assert alerts(half) == alerts(before)[1:]
+
+
+def test_an_open_result_accuses_nobody() -> None:
+    (result,) = run_of(unsettled("a/x"))["results"]
+    assert (result["ruleId"], result["kind"], result["level"]) == ("LIN101", "open", "none")
+    text = result["message"]["text"]
+    assert text.startswith("Undecided whether the weights support a/x as the base")
+    assert text.endswith("This neither confirms nor refutes it.")
+    assert result["properties"]["relation"] == "inconclusive"
+    assert result["locations"][0]["physicalLocation"]["region"] == {"startLine": 3}
+
+
+@pytest.mark.parametrize("command", ["compare", "scan", "lint"])
+def test_only_a_check_has_open_results(command: str) -> None:
+    assert run_of(unsettled("a/x", command=command))["results"] == []
+
+
+def test_an_undecided_base_that_nobody_declared_is_at_the_card() -> None:
+    report = replace(unsettled("a/x"), declared=Declared((), None, None, None, None))
+    assert alerts(report)[0][:2] == ("LIN101", "models/mine/README.md")
+    assert "region" not in run_of(report)["results"][0]["locations"][0]["physicalLocation"]
+
+
+def test_other_findings_do_not_hide_that_a_comparison_is_open() -> None:
+    broken = finding("LIN207", "malformed", file="README.md", line=1)
+    results = run_of(unsettled("a/x", findings=(broken,), verdict="fail"))["results"]
+    assert [(one["ruleId"], one["kind"]) for one in results] == [("LIN207", "fail"), ("LIN101", "open")]
+
+
+def test_notes_are_left_out_before_what_is_open() -> None:
+    notes = tuple(finding("LIN305", "m", file=f"{i}.bin") for i in range(MOST_RESULTS))
+    assert run_of(unsettled("a/x", findings=notes))["results"][0]["kind"] == "open"
+
+
+@pytest.mark.parametrize(
+    ("code", "relation", "numbers"),
+    [
+        ("LIN101", "unrelated", True),
+        ("LIN102", "derived", True),
+        ("LIN102", "identical", False),
+        ("LIN103", "derived", False),
+        ("LIN104", "identical", False),
+        ("LIN105", "derived", False),
+        ("LIN106", "unrelated", True),
+        ("LIN106", "derived", False),
+        ("LIN107", "shared-init", True),
+        ("LIN108", "derived", True),
+        ("LIN109", "derived", True),
+        ("LIN205", "derived", False),
+    ],
+)
+def test_only_what_rests_on_a_comparison_has_its_numbers(code: str, relation: Any, numbers: bool) -> None:
+    report = samples.report(
+        samples.comparison(relation=relation), findings=(finding(code, "zoo/atlas: w", file="README.md", line=3),)
+    )
+    (result,) = run_of(report)["results"]
+    assert ("log10_e" in result["properties"]) is ("exact" in result["properties"]) is numbers
+
+
+def test_evidence_that_is_not_exact_is_with_the_coins_that_saw_nothing() -> None:
+    hidden = samples.disguised().comparisons[0]
+    report = samples.report(
+        replace(hidden, relation="shared-init"), findings=(finding("LIN107", "zoo/atlas: w", file="README.md"),)
+    )
+    (result,) = run_of(report)["results"]
+    assert result["properties"]["exact"] is False
+    assert result["properties"]["calibrated"] == {"log10_value": 168.35, "pairs": 276, "models": 24}
+    assert run_of(samples.derived())["properties"]["models"][0]["comparisons"][0]["calibrated"] is None
+
+
+def test_the_limits_of_the_numbers_are_there() -> None:
+    limits = " ".join(run_of(samples.twin())["properties"]["limits"])
+    assert "always told apart by calibrated statistics" in limits and "distillation" in limits
+
+
+def test_a_pair_of_which_nothing_was_claimed_has_not_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    report = compare("examples/liar", "examples/base")
+    assert (report.verdict, report.comparisons[0].relation) == ("pass", "unrelated")
+    (model,) = run_of(report)["properties"]["models"]
+    assert "verdict" not in model
+    assert run_of(samples.derived())["properties"]["models"][0]["verdict"] == "pass"
+
+
+def _under(policy: str, folder: Path) -> Report:
+    for name in ("liar", "base"):
+        shutil.copytree(ROOT / "examples" / name, folder / name)
+    (folder / "policy.yml").write_text(f"version: 1\n{policy}\n", encoding="utf-8")
+    return check(str(folder / "liar"), bases=[str(folder / "base")], policy=load_policy(str(folder / "policy.yml")))
+
+
+def test_what_a_policy_silences_is_mentioned(tmp_path: Path) -> None:
+    report = _under("levels: {LIN101: off}", tmp_path)
+    assert report.verdict == "pass"
+    run = run_of(report)
+    assert "LIN101" not in [result["ruleId"] for result in run["results"]]
+    policy = run["properties"]["models"][0]["policy"]
+    assert policy["off"] == ["LIN101"] and policy["file"].endswith("policy.yml")
+    assert run_of(samples.derived())["properties"]["models"][0]["policy"] is None
+
+
+def test_what_a_policy_excepts_is_suppressed_for_its_reason(tmp_path: Path) -> None:
+    entry = "{model: liar, codes: [LIN101], reason: before we kept cards, expires: 2999-01-01}"
+    results = run_of(_under(f"exceptions: [{entry}]", tmp_path))["results"]
+    found = {result["ruleId"]: result.get("suppressions") for result in results}
+    assert found.pop("LIN101") == [{"kind": "external", "status": "accepted", "justification": "before we kept cards"}]
+    assert found and set(found.values()) == {None}
+
+
 def test_several_models_are_one_run_and_do_not_mix() -> None:
     one = local(finding("LIN201", "m", file="README.md", line=1))
     other = replace(one, folder="models/other")
@@ -225,7 +379,13 @@ def _strings(value: object) -> list[str]:
 
 
 def test_nothing_a_stranger_wrote_is_obeyed() -> None:
-    run = run_of(samples.hostile())
+    bad = samples.HOSTILE
+    used = PolicyUse(bad, excepted=(Excepted("LIN203", bad, "2999-01-01"),), ignored=(bad,))
+    one = replace(samples.comparison(), relation="inconclusive", summary=bad, base=samples.model(bad))
+    run = run_of(
+        replace(samples.hostile(), settings=Settings(policy=used), comparisons=(*samples.hostile().comparisons, one))
+    )
+    assert [result["kind"] for result in run["results"]].count("open") == 1
     for text in _strings(run):
         assert len(text) <= 5000
         assert not any(unicodedata.category(sign) in ("Cc", "Cf", "Cs") for sign in text if sign != "\n"), text
