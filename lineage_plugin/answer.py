@@ -77,7 +77,7 @@ def report_of(
         verdict=verdict_of(findings, comparisons, judged),
         summary=sentence(suspect, declaration, comparisons, findings),
         cost=cost,
-        settings=Settings(options.bar, options.seed, options.exhaustive, options.budget, used),
+        settings=Settings(options.bar, options.seed, options.exhaustive, options.budget, used, options.fingerprints),
         folder=folder_of(suspect.id),
         card=card,
         hub=_hub(suspect, comparisons, options),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from lineage_plugin.checkpoint.types import Cost
 from lineage_plugin.evidence.effects import MatrixEffect
 from lineage_plugin.findings import Finding, Level
-from lineage_plugin.options import DEFAULT_BAR
+from lineage_plugin.options import DEFAULT_BAR, Fingerprints
 
 if TYPE_CHECKING:
     from lineage_plugin.report import FailOn
@@ -109,8 +109,9 @@ class PolicyUse:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the answer depends on besides the models; with it a run can be repeated to the digit.
+    """What the answer depends on besides the models.
 
+    With it a run can be repeated to the digit; where ``fingerprints`` is ``auto``, if the same ones are at hand.
     ``policy`` says what a policy did to the findings; None without one.
     """
 
@@ -119,6 +120,7 @@ class Settings:
     exhaustive: bool = False
     budget: int | None = None
     policy: PolicyUse | None = None
+    fingerprints: Fingerprints = "auto"
 
 
 DEFAULTS = Settings()

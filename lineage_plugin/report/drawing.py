@@ -5,7 +5,8 @@ units wide, so that its letters stay readable on a phone. Colours come from :fun
 they follow the ``prefers-color-scheme`` of the reader. No meaning rests on colour: kinds of layers differ in shape,
 and the title and description of each picture say in words what it shows.
 
-Names taken from models pass through :func:`~lineage_plugin.text.one_line` and are escaped.
+Colour means evidence: a layer is blue where more heads came up than chance gives any of the layers, and no interval
+looks narrower than it is. Names taken from models pass through :func:`~lineage_plugin.text.one_line` and are escaped.
 """
 
 from __future__ import annotations
@@ -14,31 +15,31 @@ import functools
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
-from html import escape
+from collections.abc import Sequence
 from importlib import resources
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from lineage_plugin.judge.types import Candidate, Inheritance, Interval, LayerEvidence, MergeParent
-from lineage_plugin.report.phrases import count, percent, plural
+from lineage_plugin.report import shapes
+from lineage_plugin.report.parents import is_known
+from lineage_plugin.report.phrases import count, plural
 from lineage_plugin.report.picture import shorten
+from lineage_plugin.report.shapes import LEFT, RIGHT, Bar
 from lineage_plugin.text import one_line
 
 __all__ = [
     "MOST_LAYERS",
-    "WIDTH",
     "chance_band",
     "coins_by_layer",
     "estimates",
     "inheritance_curve",
+    "joint_bands",
     "kept_share",
     "layer_map",
     "style",
 ]
-
-WIDTH = 360
-"""Units a picture is wide."""
 
 MOST_LAYERS = 320
 """Layers that are drawn; the JSON report has all."""
@@ -46,13 +47,13 @@ MOST_LAYERS = 320
 MOST_BARS = 16
 """Models that get a bar."""
 
-_LEFT, _RIGHT = 44.0, 352.0
-"""Ends of the horizontal axis."""
-
 _MOST_COLUMNS = 1000
 """A base with a higher layer number than this is not drawn by number."""
 
 _NUMBER = re.compile(r"[0-9]{1,4}")
+
+_TOP, _BOTTOM = 14.0, 150.0
+"""Ends of the vertical axis."""
 
 
 def style() -> str:
@@ -89,8 +90,30 @@ def chance_band(coins: int, level: float = 0.99) -> tuple[int, int]:
     return low, coins - low
 
 
+def joint_bands(layers: Sequence[LayerEvidence], level: float = 0.99) -> list[tuple[int, int]]:
+    """Return for each layer how many heads chance gives, such that all layers together stay within.
+
+    Each of the m layers with coins gets the band of level ``1 - (1 - level) / m``. The probability that any leaves its
+    band is at most the sum of the probabilities, ``m * (1 - level) / m`` (Bonferroni's inequality), so that chance
+    keeps all of them with a probability of at least ``level``, whether or not layers depend on each other. At 99% a
+    layer, one of 80 independent layers would leave its band in 1 - 0.99^80 = 55% of the reports.
+
+    Args:
+        layers: Evidence by layer.
+        level: Probability that all layers stay within, at least.
+
+    Returns:
+        The fewest and the most heads, ``(0, 0)`` for layers without coins.
+    """
+    tested = sum(layer.coins > 0 for layer in layers)
+    return [chance_band(layer.coins, 1 - (1 - level) / tested) if layer.coins > 0 else (0, 0) for layer in layers]
+
+
 def coins_by_layer(layers: Sequence[LayerEvidence]) -> str:
     """Draw one column a layer: the share of heads from the line of chance, one half, and what chance gives.
+
+    Columns that rise above the band are of class ``heads``, all others of class ``chance``: too few heads are no sign
+    of a common origin.
 
     Args:
         layers: Evidence by layer, the suspect's layers in order.
@@ -102,117 +125,165 @@ def coins_by_layer(layers: Sequence[LayerEvidence]) -> str:
     if not tested:
         return ""
     shown = layers[:MOST_LAYERS]
-    top, bottom = 14.0, 150.0
+    bands = joint_bands(layers)
 
     def y(share: float) -> float:
-        return bottom - (bottom - top) * share
+        return _BOTTOM - (_BOTTOM - _TOP) * share
 
-    step = (_RIGHT - _LEFT) / len(shown)
-    parts = _axis_y([(0.0, "0%"), (0.5, "50%"), (1.0, "100%")], y)
-    bands, bars = [], []
-    for number, layer in enumerate(shown):
-        x = _LEFT + number * step
+    step = (RIGHT - LEFT) / len(shown)
+    parts = shapes.axis_y([(0.0, "0%"), (0.5, "50%"), (1.0, "100%")], y)
+    behind, bars = [], []
+    for number, (layer, (low, high)) in enumerate(zip(shown, bands, strict=False)):
+        x = LEFT + number * step
         if layer.coins <= 0:
-            bars.append(_text(x + step / 2, y(0.5) + 3.5, "\N{MIDDLE DOT}", "mark"))
+            # On the axis, where no column ends that has coins.
+            bars.append(shapes.speck(x + step / 2, y(0.0), min(2.2, 0.4 * step), "mark", f"{_layer(layer)}: no coins"))
             continue
-        low, high = chance_band(layer.coins)
-        bands.append(_rect(x, y(high / layer.coins), step, y(low / layer.coins) - y(high / layer.coins), "band"))
+        behind.append(shapes.rect(x, y(high / layer.coins), step, y(low / layer.coins) - y(high / layer.coins), "band"))
         share = min(1.0, max(0.0, layer.heads / layer.coins))
         width = min(26.0, step * 0.72)
         ends = sorted((y(share), y(0.5)))
-        inside = low <= layer.heads <= high
         note = f"{_layer(layer)}: {count(layer.heads)} of {count(layer.coins)} heads"
         note += f"; chance gives {count(low)} to {count(high)}"
         # A share of one half has no height; a hair keeps it visible.
         height = max(1.2, ends[1] - ends[0])
-        bars.append(_rect(x + (step - width) / 2, ends[0], width, height, "chance" if inside else "heads", note))
-    parts += [*bands, _line(_LEFT, y(0.5), _RIGHT, y(0.5), "half"), *bars]
-    parts += _ticks_x([_short(layer.suspect) for layer in shown], bottom)
-    parts.append(_text((_LEFT + _RIGHT) / 2, bottom + 32, "layer of the model", "label"))
-    outside = sum(not low <= one.heads <= high for one in tested for low, high in [chance_band(one.coins)])
+        kind = "heads" if layer.heads > high else "chance"
+        bars.append(shapes.rect(x + (step - width) / 2, ends[0], width, height, kind, note))
+    parts += [*behind, shapes.line(LEFT, y(0.5), RIGHT, y(0.5), "half"), *bars]
+    parts += shapes.axis_x([_short(layer.suspect) for layer in shown], _BOTTOM + 15)
+    parts.append(shapes.text((LEFT + RIGHT) / 2, _BOTTOM + 32, "layer of the model", "label"))
+    above, below = (
+        sum(outside(layer, band) for layer, band in zip(layers, bands, strict=True)) for outside in (_above, _below)
+    )
     heads, coins = sum(one.heads for one in tested), sum(one.coins for one in tested)
     said = (
-        f"{count(heads)} of {plural(coins, 'coin')} came up heads. In {count(outside)} of "
-        f"{plural(len(tested), 'layer')} the share of heads lies outside the band "
-        "in which chance keeps a layer with a probability of 99%."
+        f"{count(heads)} of {plural(coins, 'coin')} came up heads. In {count(above)} of {plural(len(tested), 'layer')} "
+        "the share of heads lies above the band in which chance keeps all layers with a probability of at least 99%"
     )
-    return _svg(bottom + 40, "Heads by layer", said + _left_out(layers), parts)
+    said += f", in {count(below)} below it." if below else "."
+    return shapes.svg(_BOTTOM + 40, "Heads by layer", said + _left_out(layers), parts)
 
 
-def layer_map(layers: Sequence[LayerEvidence]) -> str:
+def _above(layer: LayerEvidence, band: tuple[int, int]) -> bool:
+    return layer.coins > 0 and layer.heads > band[1]
+
+
+def _below(layer: LayerEvidence, band: tuple[int, int]) -> bool:
+    return layer.coins > 0 and layer.heads < band[0]
+
+
+_Place = Literal["kept", "moved", "again", "new", "traceless", "untested", "few"]
+
+
+class _Mark(NamedTuple):
+    """What is known of a layer's place in the base, and how strongly it is drawn, from 0 to 1."""
+
+    place: _Place
+    shade: float = 0.0
+
+
+_TOLD: dict[_Place, str] = {
+    "kept": "in place",
+    "moved": "at another place",
+    "again": "repeated from a layer of the base",
+    "new": "new, in no layer of the base",
+    "traceless": "without a trace of the base",
+    "few": "with too few coins to tell",
+    "untested": "not tested",
+}
+
+
+def layer_map(layers: Sequence[LayerEvidence], *, by_cosine: bool = False) -> str:
     """Draw which layer of the base each layer of the suspect corresponds to.
 
     The suspect's layers run down, the base's to the right, so that an unchanged order is the diagonal. A dot is a layer
-    with coins, the fuller its colour the more heads; a ring one that repeats a layer of the base, and a diamond one
-    that was not tested, the fuller the larger the cosine; a cross at the right is a layer that the base does not have.
-    Grey columns are layers of the base that are missing.
+    with more heads than chance gives, the fuller its colour the more; an empty square one that has coins and no more
+    heads than that; a ring one that repeats a layer of the base, and a diamond one that was not tested, or by too few
+    coins for any outcome to leave the band, the fuller the larger the cosine; a cross at the right is a layer that the
+    base does not have. Grey columns are layers of the base that are missing.
 
     Args:
         layers: Evidence by layer, the suspect's layers in order.
+        by_cosine: Whether a layer with coins is a dot whatever they show, the fuller the larger its cosine: the answer
+            rests on other evidence than coins.
 
     Returns:
-        The picture; empty when there are no layers.
+        The picture; empty when there are no layers, and when all that have coins have no more heads than chance gives.
     """
-    if not layers:
+    marks = _marks(layers, by_cosine)
+    if not layers or ("traceless" in (places := {mark.place for mark in marks}) and not places & {"kept", "moved"}):
         return ""
     shown = layers[:MOST_LAYERS]
     columns = _columns(shown)
     place = {name: number for number, name in enumerate(columns)}
-    top, size = 34.0, _RIGHT - 30 - _LEFT
+    top, size = 34.0, RIGHT - 30 - LEFT
     across = size / max(1, len(columns))
     # Cells are square unless the one model is much deeper than the other.
     down = min(max(across, 120 / len(shown)), 32.0, 360 / len(shown))
     across = min(across, 32.0, 2 * down)
-    right, bottom = _LEFT + across * len(columns), top + down * len(shown)
+    right, bottom = LEFT + across * len(columns), top + down * len(shown)
     radius = max(0.9, min(9.0, min(across, down) * 0.38))
     present = {layer.base for layer in shown}
     missing = [name for name in columns if name not in present] if len(shown) == len(layers) else []
-    parts = [_rect(_LEFT + place[name] * across, top, across, bottom - top, "missing") for name in missing]
-    parts.append(_rect(_LEFT, top, right - _LEFT, bottom - top, "frame"))
+    parts = [shapes.rect(LEFT + place[name] * across, top, across, bottom - top, "missing") for name in missing]
+    parts.append(shapes.rect(LEFT, top, right - LEFT, bottom - top, "frame"))
+    for number, (layer, mark) in enumerate(zip(shown, marks, strict=False)):
+        x = right + 13 if layer.base is None else LEFT + (place[layer.base] + 0.5) * across
+        parts.append(_drawn(layer, mark, x, top + (number + 0.5) * down, radius))
+    for at, name in shapes.ticks([_short(name) for name in columns]):
+        parts.append(shapes.text(LEFT + (at + 0.5) * across, top - 5, name, "tick"))
+    for at, name in shapes.ticks([_short(layer.suspect) for layer in shown], most=12):
+        parts.append(shapes.text(LEFT - 6, top + (at + 0.5) * down + 3.5, name, "tick end"))
+    parts.append(shapes.text(LEFT, 11, "layer of the base \N{RIGHTWARDS ARROW}", "label start"))
+    parts.append(shapes.turned(11, top, "\N{LEFTWARDS ARROW} layer of the model"))
+    if any(layer.base is None for layer in shown):
+        parts.append(shapes.text(right + 13, top - 5, "new", "tick"))
+    return shapes.svg(bottom + 8, "Layer against layer", _told(marks, len(missing)) + _left_out(layers), parts)
+
+
+def _marks(layers: Sequence[LayerEvidence], by_cosine: bool) -> list[_Mark]:
+    """Say of each layer where in the base it stands, as far as its coins or its cosine show it."""
     seen: set[str] = set()
-    counted = dict.fromkeys(("kept", "moved", "again", "new", "untested"), 0)
-    for number, layer in enumerate(shown):
-        y = top + (number + 0.5) * down
+    found = []
+    for layer, (_, most) in zip(layers, joint_bands(layers), strict=True):
+        here: _Place = "kept" if layer.suspect == layer.base else "moved"
         if layer.base is None:
-            counted["new"] += 1
-            parts.append(_cross(right + 13, y, radius, f"{_layer(layer)}: new, no layer of the base"))
+            found.append(_Mark("new"))
             continue
-        x = _LEFT + (place[layer.base] + 0.5) * across
-        note = f"{_layer(layer)}: layer {_short(layer.base, 60)} of the base"
-        cosine = f", cosine {layer.cosine + 0.0:.2f}" if math.isfinite(layer.cosine) else ""
-        if layer.coins > 0:
-            counted["kept" if layer.suspect == layer.base else "moved"] += 1
-            shade = 2 * layer.heads / layer.coins - 1
-            parts.append(
-                _dot(x, y, radius, shade, f"{note}, {count(layer.heads)} of {count(layer.coins)} heads{cosine}")
-            )
-        elif layer.base in seen:
-            counted["again"] += 1
-            parts.append(_ring(x, y, radius, layer.cosine, f"{note}, which it repeats{cosine}"))
+        if layer.coins > 0 and by_cosine:
+            found.append(_Mark(here, layer.cosine))
+        elif layer.coins > 0 and layer.heads > most:
+            found.append(_Mark(here, 2 * layer.heads / layer.coins - 1))
+        elif layer.coins > 0:
+            found.append(_Mark("traceless" if most < layer.coins else "few", layer.cosine))
         else:
-            counted["untested"] += 1
-            parts.append(_diamond(x, y, radius, layer.cosine, f"{note}, not tested{cosine}"))
+            found.append(_Mark("again" if layer.base in seen else "untested", layer.cosine))
         seen.add(layer.base)
-    for at, name in _ticks([_short(name) for name in columns]):
-        parts.append(_text(_LEFT + (at + 0.5) * across, top - 5, name, "tick"))
-    for at, name in _ticks([_short(layer.suspect) for layer in shown], most=12):
-        parts.append(_text(_LEFT - 6, top + (at + 0.5) * down + 3.5, name, "tick end"))
-    parts.append(_text(_LEFT, 11, "layer of the base \N{RIGHTWARDS ARROW}", "label start"))
-    parts.append(_turned(11, top, "\N{LEFTWARDS ARROW} layer of the model"))
-    if counted["new"]:
-        parts.append(_text(right + 13, top - 5, "new", "tick"))
-    return _svg(bottom + 8, "Layer against layer", _told(counted, len(missing)) + _left_out(layers), parts)
+    return found
 
 
-def _told(counted: dict[str, int], missing: int) -> str:
-    words = {
-        "kept": "in place",
-        "moved": "at another place",
-        "again": "repeated from a layer of the base",
-        "new": "new, in no layer of the base",
-        "untested": "not tested",
-    }
-    said = [f"{count(counted[name])} {meaning}" for name, meaning in words.items() if counted[name]]
+def _drawn(layer: LayerEvidence, mark: _Mark, x: float, y: float, radius: float) -> str:
+    if layer.base is None:
+        return shapes.cross(x, y, radius, f"{_layer(layer)}: new, no layer of the base")
+    cosine = f", cosine {layer.cosine + 0.0:.2f}" if math.isfinite(layer.cosine) else ""
+    heads = f", {count(layer.heads)} of {count(layer.coins)} heads" if layer.coins > 0 else ""
+    note = f"{_layer(layer)}: layer {_short(layer.base, 60)} of the base"
+    match mark.place:
+        case "again":
+            return shapes.ring(x, y, radius, mark.shade, f"{note}, which it repeats{cosine}")
+        case "untested":
+            return shapes.diamond(x, y, radius, mark.shade, f"{note}, not tested{cosine}")
+        case "few":
+            return shapes.diamond(x, y, radius, mark.shade, f"{note}, too few coins to tell{heads}{cosine}")
+        case "traceless":
+            return shapes.square(x, y, radius, f"{note}, no trace of it{heads}{cosine}")
+        case _:
+            return shapes.dot(x, y, radius, mark.shade, f"{note}{heads}{cosine}")
+
+
+def _told(marks: Sequence[_Mark], missing: int) -> str:
+    numbers = {place: sum(mark.place == place for mark in marks) for place in _TOLD}
+    said = [f"{count(number)} {_TOLD[place]}" for place, number in numbers.items() if number]
     if missing:
         said.append(f"{plural(missing, 'layer')} of the base missing")
     return f"Layers of the model: {'; '.join(said)}."
@@ -232,7 +303,9 @@ def _columns(layers: Sequence[LayerEvidence]) -> list[str]:
 def inheritance_curve(inheritance: Inheritance) -> str:
     """Draw how much of each part of the directions is kept, the strongest part first.
 
-    A point ``(share, coefficient)`` of the curve is about a part of the directions whose middle the share is.
+    A point ``(share, coefficient)`` of the curve is about a part of the directions whose middle the share is. Two
+    points are what a fingerprint tells, the strongest directions and all others together: two bars, since nothing is
+    known of what lies between.
 
     Args:
         inheritance: The curve; coefficient 1 is all.
@@ -240,50 +313,74 @@ def inheritance_curve(inheritance: Inheritance) -> str:
     Returns:
         The picture; empty when there is no curve.
     """
-    points = [(share, kept) for share, kept in inheritance.curve if _known(share) and _known(kept) and 0 < share <= 1]
+    points = [
+        (share, kept)
+        for share, kept in inheritance.curve
+        if shapes.known(share) and shapes.known(kept) and 0 < share <= 1
+    ]
     if len(points) < 2 or any(one[0] >= two[0] for one, two in itertools.pairwise(points)):
         return ""
     values = [kept for _, kept in points]
     lowest, highest = min(0.0, min(values)), max(1.2, 1.1 * max(values))
-    top, bottom = 14.0, 150.0
 
     def x(share: float) -> float:
-        return _LEFT + (_RIGHT - _LEFT) * share
+        return LEFT + (RIGHT - LEFT) * share
 
     def y(kept: float) -> float:
-        return bottom - (bottom - top) * (kept - lowest) / (highest - lowest)
+        return _BOTTOM - (_BOTTOM - _TOP) * (kept - lowest) / (highest - lowest)
 
-    parts = _axis_y([(value, f"{value:g}") for value in (0.0, 0.5, 1.0)], y)
-    parts.append(_line(_LEFT, y(1.0), _RIGHT, y(1.0), "half"))
-    path = " ".join(f"{_n(x(share))},{_n(y(kept))}" for share, kept in points)
-    parts.append(f'<polyline class="step" points="{path}"/>')
-    for number, (share, kept) in enumerate(points):
-        note = f"around {share:.0%} of the directions: coefficient {kept + 0.0:.2f}"
-        parts.append(_dot(x(share), y(kept), 3.4, 1.0, note))
-        if number in (0, len(points) - 1):
-            side = "value start" if number == 0 else "value end"
-            parts.append(_text(x(share), y(kept) + (15 if kept > 0.5 * highest else -8), f"{kept + 0.0:.2f}", side))
+    parts = shapes.axis_y([(value, f"{value:g}") for value in (0.0, 0.5, 1.0)], y)
+    two = len(points) == 2
+    if two:
+        edge = min(2 * points[0][0], 0.9)
+        names = ("the strongest directions", "all others together")
+        for name, kept, left, right in zip(names, values, (0.0, edge), (edge, 1.0), strict=True):
+            ends = sorted((y(kept), y(0.0)))
+            note = f"{name}: coefficient {kept + 0.0:.2f}"
+            parts.append(
+                shapes.rect(x(left) + 1, ends[0], x(right) - x(left) - 2, max(1.2, ends[1] - ends[0]), "part", note)
+            )
+            parts.append(shapes.text(x((left + right) / 2), ends[0] - 5, f"{kept + 0.0:.2f}", "value"))
+    else:
+        parts.append(shapes.polyline(((x(share), y(kept)) for share, kept in points), "step"))
+        for number, (share, kept) in enumerate(points):
+            note = f"around {share:.0%} of the directions: coefficient {kept + 0.0:.2f}"
+            parts.append(shapes.dot(x(share), y(kept), 3.4, 1.0, note))
+            if number in (0, len(points) - 1):
+                side, beside = ("start", values[1]) if number == 0 else ("end", values[-2])
+                # Away from the line, but not down into the names of the axis.
+                below = beside >= kept and kept - lowest > 0.15 * (highest - lowest)
+                parts.append(
+                    shapes.text(x(share), y(kept) + (15 if below else -8), f"{kept + 0.0:.2f}", f"value {side}")
+                )
+    parts.append(shapes.line(LEFT, y(1.0), RIGHT, y(1.0), "half"))
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
-        parts.append(_text(x(share), bottom + 15, f"{share:.0%}", "tick"))
+        parts.append(shapes.text(x(share), _BOTTOM + 15, f"{share:.0%}", "tick"))
     owner = inheritance.ancestor
-    parts.append(_text((_LEFT + _RIGHT) / 2, bottom + 32, f"directions of the {owner}, the strongest first", "label"))
+    parts.append(
+        shapes.text((LEFT + RIGHT) / 2, _BOTTOM + 32, f"directions of the {owner}, the strongest first", "label")
+    )
     said = (
         f"Coefficient kept along the directions of the {owner}: {values[0]:.2f} along the strongest, {values[-1]:.2f} "
-        "along the faintest; 1 is all."
+        f"along {'the others' if two else 'the faintest'}; 1 is all."
     )
-    return _svg(bottom + 40, "What was learned against what is faint", said, parts)
+    return shapes.svg(_BOTTOM + 40, "What was learned against what is faint", said, parts)
 
 
-def kept_share(kept: Interval) -> str:
-    """Draw the share of the base that is kept, with its 95% interval; empty when it was not estimated."""
-    if not _known(kept.estimate):
+def kept_share(kept: Interval, title: str, said: str) -> str:
+    """Draw the share of the base that is kept, with its 95% interval.
+
+    Args:
+        kept: The share.
+        title: What it is a share of.
+        said: The sentence that says so in numbers.
+
+    Returns:
+        The picture; empty when the share was not estimated.
+    """
+    if not shapes.known(kept.estimate):
         return ""
-    row = ("", kept)
-    words = f"Estimate {percent(_value(kept.estimate))} of the base"
-    if _known(kept.low) and _known(kept.high):
-        low, high = percent(_value(kept.low), toward="down"), percent(_value(kept.high), toward="up")
-        words += f", 95% interval {low} to {high}"
-    return _bars([row], "Share of the base that is kept", words + ".", percents=True)
+    return shapes.bars([Bar("", kept.estimate, kept.low, kept.high)], title, said, percents=True)
 
 
 def estimates(models: Sequence[MergeParent | Candidate], title: str) -> str:
@@ -299,69 +396,17 @@ def estimates(models: Sequence[MergeParent | Candidate], title: str) -> str:
     rows = []
     for model in models[:MOST_BARS]:
         value = model.weight if isinstance(model, MergeParent) else model.coefficient
-        if _known(value) and abs(_value(value)) <= 3:
-            rows.append((shorten(one_line(model.id, 400) or "unnamed", 48), Interval(value, model.low, model.high)))
+        if shapes.known(value) and abs(value) <= 3:
+            name = shorten(one_line(model.id, 400) or "unnamed", 48)
+            rows.append(
+                Bar(name, value, model.low, model.high, determined=is_known(Interval(value, model.low, model.high)))
+            )
     if not rows:
         return ""
-    said = "; ".join(f"{name} {_value(interval.estimate) + 0.0:.2f}" for name, interval in rows)
-    return _bars(rows, title, f"Estimates: {said}. The thin lines are 95% intervals.", percents=False)
-
-
-def _bars(rows: Sequence[tuple[str, Interval]], title: str, said: str, *, percents: bool) -> str:
-    ends = [_value(end) for _, one in rows for end in (one.estimate, one.low, one.high) if _known(end)]
-    low, high = max(-0.5, min(0.0, *ends)), min(3.0, max(1.0, *ends))
-    low, high = (math.floor(low * 10) / 10 if low < -0.02 else 0.0), max(1.0, math.ceil(high * 10 - 0.2) / 10)
-
-    def x(value: float) -> float:
-        return 16 + (WIDTH - 32) * (min(max(value, low), high) - low) / (high - low)
-
-    step, top, parts = 38.0, 6.0, []
-    bottom = top + step * len(rows)
-    for value in (0.0, 0.5, 1.0):
-        parts.append(_line(x(value), top, x(value), bottom, "grid"))
-        parts.append(_text(x(value), bottom + 14, f"{value:.0%}" if percents else f"{value:g}", "tick"))
-    for number, (name, one) in enumerate(rows):
-        middle = top + step * number + (25 if name else 19)
-        if name:
-            parts.append(_text(16, middle - 12, name, "label start"))
-        value = _value(one.estimate)
-        left, right = sorted((x(0.0), x(value)))
-        parts.append(_rect(left, middle - 7, max(0.8, right - left), 14, "heads", f"{name} {value + 0.0:.3f}".strip()))
-        if _known(one.low) and _known(one.high):
-            a, b = x(_value(one.low)), x(_value(one.high))
-            for edge, kind in ((f"M{_n(a)} {_n(middle)}H{_n(b)}", "whisker"), (_caps(a, b, middle), "whisker")):
-                parts += [f'<path class="under" d="{edge}"/>', f'<path class="{kind}" d="{edge}"/>']
-    return _svg(bottom + 22, title, said, parts)
-
-
-def _caps(a: float, b: float, y: float) -> str:
-    return f"M{_n(a)} {_n(y - 5)}V{_n(y + 5)}M{_n(b)} {_n(y - 5)}V{_n(y + 5)}"
-
-
-def _svg(height: float, title: str, said: str, parts: Iterable[str]) -> str:
-    head = f"<title>{escape(title)}</title><desc>{escape(said)}</desc>"
-    return f'<svg class="drawing" role="img" viewBox="0 0 {WIDTH} {_n(height)}">{head}{"".join(parts)}</svg>'
-
-
-def _axis_y(marks: Iterable[tuple[float, str]], y: Callable[[float], float]) -> list[str]:
-    parts: list[str] = []
-    for value, name in marks:
-        height = y(value)
-        parts += [_line(_LEFT, height, _RIGHT, height, "grid"), _text(_LEFT - 6, height + 3.5, name, "tick end")]
-    return parts
-
-
-def _ticks_x(names: Sequence[str], bottom: float) -> list[str]:
-    step = (_RIGHT - _LEFT) / len(names)
-    return [_text(_LEFT + (at + 0.5) * step, bottom + 15, name, "tick") for at, name in _ticks(names)]
-
-
-def _ticks(names: Sequence[str], most: int = 10) -> list[tuple[int, str]]:
-    """Return the names that an axis has room for; where they are no numbers, positions from 1."""
-    if not all(_NUMBER.fullmatch(name) for name in names):
-        names = [str(number) for number in range(1, len(names) + 1)]
-    every = next(one for one in (1, 2, 5, 10, 20, 50, 100, 200, 500) if len(names) <= one * most)
-    return [(at, name) for at, name in enumerate(names) if at % every == 0]
+    said = "; ".join(
+        f"{row.name} {row.value + 0.0:.2f}" if row.determined else f"{row.name} not determined" for row in rows
+    )
+    return shapes.bars(rows, title, f"Estimates: {said}. The thin lines are 95% intervals.", percents=False)
 
 
 def _short(name: str, limit: int = 24) -> str:
@@ -375,63 +420,3 @@ def _layer(layer: LayerEvidence) -> str:
 def _left_out(layers: Sequence[LayerEvidence]) -> str:
     more = len(layers) - MOST_LAYERS
     return f" {plural(more, 'further layer')} not drawn." if more > 0 else ""
-
-
-def _rect(x: float, y: float, width: float, height: float, kind: str, note: str = "") -> str:
-    size = f'x="{_n(x)}" y="{_n(y)}" width="{_n(width)}" height="{_n(height)}"'
-    return f'<rect class="{kind}" {size}>{_note(note)}</rect>' if note else f'<rect class="{kind}" {size}/>'
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
-    return f'<line class="{kind}" x1="{_n(x1)}" y1="{_n(y1)}" x2="{_n(x2)}" y2="{_n(y2)}"/>'
-
-
-def _text(x: float, y: float, said: str, kind: str) -> str:
-    return f'<text class="{kind}" x="{_n(x)}" y="{_n(y)}">{escape(said)}</text>'
-
-
-def _turned(x: float, y: float, said: str) -> str:
-    return f'<text class="label end" transform="translate({_n(x)} {_n(y)}) rotate(-90)">{escape(said)}</text>'
-
-
-def _dot(x: float, y: float, radius: float, shade: float, note: str) -> str:
-    place = f'cx="{_n(x)}" cy="{_n(y)}" r="{_n(radius)}"'
-    return f'<circle class="dot" {place} fill-opacity="{_opacity(shade)}">{_note(note)}</circle>'
-
-
-def _ring(x: float, y: float, radius: float, shade: float, note: str) -> str:
-    place = f'cx="{_n(x)}" cy="{_n(y)}" r="{_n(0.85 * radius)}"'
-    place += f' stroke-width="{_n(min(1.6, 0.5 * radius))}"'
-    return f'<circle class="ring" {place} stroke-opacity="{_opacity(shade)}">{_note(note)}</circle>'
-
-
-def _diamond(x: float, y: float, radius: float, shade: float, note: str) -> str:
-    path = f"M{_n(x - radius)} {_n(y)}L{_n(x)} {_n(y - radius)}L{_n(x + radius)} {_n(y)}L{_n(x)} {_n(y + radius)}Z"
-    look = f'class="diamond" stroke-width="{_n(min(1.6, 0.5 * radius))}"'
-    return f'<path {look} d="{path}" stroke-opacity="{_opacity(shade)}">{_note(note)}</path>'
-
-
-def _cross(x: float, y: float, radius: float, note: str) -> str:
-    a = min(5.0, radius)
-    path = f"M{_n(x - a)} {_n(y - a)}L{_n(x + a)} {_n(y + a)}M{_n(x - a)} {_n(y + a)}L{_n(x + a)} {_n(y - a)}"
-    return f'<path class="cross" d="{path}">{_note(note)}</path>'
-
-
-def _opacity(shade: float) -> str:
-    return f"{0.25 + 0.75 * min(max(shade, 0.0), 1.0):.2f}" if math.isfinite(shade) else "0.25"
-
-
-def _note(said: str) -> str:
-    return f"<title>{escape(said)}</title>"
-
-
-def _n(value: float) -> str:
-    return f"{round(value, 2) + 0.0:g}"
-
-
-def _known(value: float | None) -> bool:
-    return value is not None and math.isfinite(value) and abs(value) < 1e6
-
-
-def _value(value: float | None) -> float:
-    return 0.0 if value is None else value

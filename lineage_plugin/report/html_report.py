@@ -17,7 +17,7 @@ import re
 import shlex
 from collections.abc import Iterable, Sequence
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lineage_plugin._links import DOCS, HOME
 from lineage_plugin._version import __version__
@@ -37,29 +37,49 @@ __all__ = ["render", "render_all"]
 MOST_ROWS = 500
 """Rows of a table; the JSON report has all."""
 
-_VERDICTS = {
-    "pass": ("Passed", "\N{CHECK MARK}"),
-    "fail": ("Failed", "\N{MULTIPLICATION X}"),
-    "undecided": ("Undecided", "?"),
-}
+_SIGNS = {"pass": "\N{CHECK MARK}", "fail": "\N{MULTIPLICATION X}", "undecided": "?", "note": "\N{RIGHTWARDS ARROW}"}
 _KEYS = {
     "coins": {
         "half": "Dashed: one half, the line of chance.",
-        "band": "Band: where chance keeps a layer with a probability of 99%.",
-        "chance": "Grey bars end in it.",
-        "mark": "A dot is a layer without coins of its own.",
+        "band": "Band: where chance keeps all layers with a probability of at least 99%.",
+        "heads": "Blue: above the band, more heads than chance gives{given}.",
+        "chance": "Grey: not above it.",
+        "mark": "A dot on the lowest line is a layer without coins of its own.",
     },
     "map": {
-        "dot": "Dot: tested, the fuller its colour the more heads.",
+        "dot": "Dot: tested, the fuller its colour the {more}.",
+        "empty": "Empty square: no trace, its heads are not above the band of chance.",
         "ring": "Ring: repeats a layer, whose coins are counted once.",
-        "diamond": "Diamond: not tested.",
+        "diamond": "Diamond: not tested, or by too few coins to tell.",
         "cross": "Cross: new, no layer of the base.",
         "missing": "Grey column: a layer of the base that is missing.",
     },
     "curve": {
-        "half": "1, dashed, is all of the base. Descent gives about 1 or more for the strongest over the others."
+        "half": "1, dashed, is all. Descent: the left end is about as high as the right, or higher.",
+        "part": "Of fingerprints the parts are known, not what lies between.",
     },
-    "kept": {"heads": "Bar: the estimate.", "whisker": "Thin line with ends: its 95% interval."},
+    "estimates": {
+        "heads": "Bar: the estimate.",
+        "whisker": "Thin line: its 95% interval.",
+        "arrow": "An arrowhead: the interval goes on beyond the picture.",
+    },
+}
+_KEPT = {
+    "identical": "How much of the base is kept",
+    "derived": "How much of the base is kept",
+    "shared-init": "How much of the common start both still have",
+    "unrelated": "How much could remain at most",
+    "inconclusive": "How much of the base may be present",
+}
+_COMMAND_NOTES = {
+    "same": (
+        "With these settings, the same files and the same fingerprints at hand (or none) the numbers are the same to the "
+        "digit, and so is the verdict, unless an ancestor or a registry was named besides."
+    ),
+    "numbers": (
+        "With these settings and the same files this repeats the numbers, not the verdict: candidates, ancestors and "
+        "registries have to be named besides, as they were."
+    ),
 }
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _REPO = re.compile(r"[A-Za-z0-9._-]{1,96}/[A-Za-z0-9._-]{1,96}")
@@ -124,17 +144,13 @@ def _markup(text: str) -> object:
 
 
 def _model_section(number: int, report: Report) -> dict[str, Any]:
-    (word, sign), look = _VERDICTS[report.verdict], str(report.verdict)
-    if report.verdict == "pass" and outline.is_pair(report):
-        # Nothing was claimed, so nothing passed: name the relation instead.
-        label = phrases.relation(report.comparisons[0], declared=False)[0]
-        word, sign = label[:1].upper() + label[1:], "\N{RIGHTWARDS ARROW}"
-        look = "note"
+    kind, word = outline.headline(report)
+    command, repeats = _command(report)
     return {
         "anchor": f"model-{number}",
-        "verdict": look,
-        "word": word,
-        "sign": sign,
+        "verdict": kind,
+        "word": word.capitalize(),
+        "sign": _SIGNS[kind],
         "summary": phrases.summary(report),
         "name": one_line(report.suspect.id, 200) or "unnamed",
         "subject": _subject(report, report.suspect),
@@ -150,7 +166,8 @@ def _model_section(number: int, report: Report) -> dict[str, Any]:
         "findings": [_finding(report, finding) for finding in gravest_first(report.findings)],
         "counted": outline.counted(report.findings),
         "settings": _settings(report),
-        "command": _command(report),
+        "command": command,
+        "repeats": _COMMAND_NOTES[repeats],
     }
 
 
@@ -173,16 +190,27 @@ def _comparison(comparison: Comparison, report: Report, anchor: str) -> dict[str
     if comparison.relation != "identical" or comparison.evidence.coins:
         coins = phrases.coins(comparison.evidence, calibrated=comparison.calibrated is not None)
     kept, curve = phrases.kept(comparison), phrases.curve(comparison)
+    rests = phrases.rests_on_calibration(comparison)
+    bands = drawing.joint_bands(comparison.layers)
     # A picture stands beside a sentence only: what cannot be said is not shown.
     pictures = [
         ("coins", "How the coins fell, layer by layer", drawing.coins_by_layer(comparison.layers)),
-        ("map", "Layer against layer", drawing.layer_map(comparison.layers)),
+        # Models without a relation have no layers that correspond to each other.
+        (
+            "map",
+            "Layer against layer",
+            "" if comparison.relation == "unrelated" else drawing.layer_map(comparison.layers, by_cosine=rests),
+        ),
         (
             "curve",
             "What was learned, against what is faint",
             drawing.inheritance_curve(comparison.inheritance) if curve else "",
         ),
-        ("kept", "How much of the base is kept", drawing.kept_share(comparison.kept) if kept else ""),
+        (
+            "estimates",
+            _KEPT[comparison.relation],
+            drawing.kept_share(comparison.kept, _KEPT[comparison.relation], kept) if kept else "",
+        ),
     ]
     return {
         "anchor": anchor,
@@ -202,7 +230,9 @@ def _comparison(comparison: Comparison, report: Report, anchor: str) -> dict[str
         "calibrated": searched.calibrated(comparison),
         "stages": searched.stages(comparison.evidence),
         "pictures": [
-            {"title": title, "svg": _markup(svg), "key": _key(svg, kind)} for kind, title, svg in pictures if svg
+            {"title": title, "svg": _markup(svg), "key": _key(svg, kind, comparison)}
+            for kind, title, svg in pictures
+            if svg
         ],
         "groups": [_group(group) for group in comparison.evidence.groups[:MOST_ROWS]],
         "layers": [
@@ -210,12 +240,10 @@ def _comparison(comparison: Comparison, report: Report, anchor: str) -> dict[str
                 "suspect": one_line(layer.suspect, 80) or "unnamed",
                 "base": "none" if layer.base is None else one_line(layer.base, 80) or "unnamed",
                 "heads": f"{phrases.count(layer.heads)} of {phrases.count(layer.coins)}" if layer.coins else "no coins",
-                "chance": "{} to {}".format(*map(phrases.count, drawing.chance_band(layer.coins)))
-                if layer.coins
-                else "",
+                "chance": "{} to {}".format(*map(phrases.count, band)) if layer.coins > 0 else "",
                 "cosine": f"{layer.cosine + 0.0:.2f}" if math.isfinite(layer.cosine) and layer.base is not None else "",
             }
-            for layer in comparison.layers[:MOST_ROWS]
+            for layer, band in zip(comparison.layers[:MOST_ROWS], bands, strict=False)
         ],
         "more_layers": max(0, len(comparison.layers) - MOST_ROWS),
         "read": phrases.cost(comparison.suspect_cost, comparison.base_cost),
@@ -223,13 +251,25 @@ def _comparison(comparison: Comparison, report: Report, anchor: str) -> dict[str
     }
 
 
-def _key(svg: str, kind: str) -> str:
-    """Explain the marks that a picture has."""
-    return " ".join(said for mark, said in _KEYS[kind].items() if f'class="{mark}"' in svg)
+def _key(svg: str, kind: str, comparison: Comparison | None = None) -> str:
+    """Explain the marks that a picture has, and what they do not show of this comparison."""
+    given, more, besides = "", "more heads", ""
+    if comparison is not None and phrases.rests_on_calibration(comparison):
+        more = "larger the cosine"
+        besides = "The answer does not rest on these coins." if kind == "coins" else ""
+    elif comparison is not None and kind in ("coins", "map"):
+        given = "" if comparison.evidence.exact else ", if the assumptions under Limits hold"
+        if comparison.relation == "shared-init":
+            besides = f"A shared random start alone gives full {'bars' if kind == 'coins' else 'dots'}."
+    elif comparison is not None and kind == "estimates" and comparison.relation == "unrelated":
+        besides = "Its right end is the most that could remain."
+    said = [text.format(given=given, more=more) for mark, text in _KEYS[kind].items() if f'class="{mark}"' in svg]
+    return " ".join(filter(None, [*said, besides]))
 
 
 def _group(group: GroupEvidence) -> dict[str, str]:
-    share = f"{100 * group.heads / group.coins:.1f}%" if group.coins else ""
+    # Rounded down: 100.0% are all.
+    share = phrases.percent(group.heads / group.coins, toward="down") if group.coins else ""
     return {
         "name": one_line(group.name, 60) or "unnamed",
         "coins": phrases.count(group.coins),
@@ -243,8 +283,10 @@ def _merge(merge: Merge) -> dict[str, Any]:
     shown = merge.parents[: parents.MOST_ROWS]
     names = list(dict.fromkeys(layer for parent in shown for layer, _ in parent.layers))[:MOST_ROWS]
     held = [dict(parent.layers) for parent in shown]
+    svg = drawing.estimates(shown, "Weight of each parent")
     return {
-        "svg": _markup(drawing.estimates(shown, "Weight of each parent")),
+        "svg": _markup(svg),
+        "key": _key(svg, "estimates"),
         "rows": _rows(parents.weights(merge, width=200, unicode=False)),
         "summary": parents.merge_summary(merge),
         "notes": list(
@@ -265,8 +307,10 @@ def _closest(report: Report) -> dict[str, Any] | None:
     if closest is None:
         return None
     rows = _rows(parents.candidates(closest, width=200))
+    svg = drawing.estimates(closest.candidates, "Weight of each candidate") if rows else ""
     return {
-        "svg": _markup(drawing.estimates(closest.candidates, "Weight of each candidate") if rows else ""),
+        "svg": _markup(svg),
+        "key": _key(svg, "estimates"),
         "rows": rows,
         "answer": parents.answer(closest),
         "notes": list(filter(None, (parents.candidates_legend(closest), parents.closest_ancestor(closest)))),
@@ -303,22 +347,32 @@ def _settings(report: Report) -> list[tuple[str, str]]:
     ]
 
 
-def _command(report: Report) -> str:
-    """Return the command that repeats the run, as far as the report tells; empty when nothing was compared."""
+def _command(report: Report) -> tuple[str, Literal["same", "numbers"]]:
+    """Return the command that repeats the run, and what it repeats; an empty one when nothing was compared.
+
+    Candidates, ancestors and registries are not in the report. A policy that nobody named is found again; named, it
+    would count whole.
+    """
+    repeats: Literal["same", "numbers"] = "same"
     if not report.comparisons:
-        return ""
+        return "", repeats
     suspect, settings = report.suspect, report.settings
-    model = report.folder or suspect.id
-    words = [model if report.folder or not suspect.revision else f"{model}@{suspect.revision}"]
-    if report.declared.file is None and len(report.comparisons) == 1:
+    words = [suspect.id if report.folder or not suspect.revision else f"{suspect.id}@{suspect.revision}"]
+    if report.command == "compare":
         words = ["compare", *words, _base(report.comparisons[0])]
     else:
         bases = [word for one in report.comparisons[:8] for word in ("--base", _base(one))]
         words = ["check", *words, *bases, *(["--card", report.card] if report.card else [])]
+        named = report.closest is not None or (report.merge is not None and report.merge.ancestor is not None)
+        if named or report.command == "scan" or len(report.comparisons) > 8:
+            repeats = "numbers"
     words += ["--seed", str(settings.seed), "--bar", f"{settings.bar:g}"]
     words += ["--exhaustive"] if settings.exhaustive else []
+    words += [] if settings.fingerprints == "auto" else ["--fingerprints", settings.fingerprints]
     words += [] if settings.budget is None else ["--budget", str(settings.budget)]
-    return " ".join(["lineage", *(shlex.quote(one_line(word, 300)) for word in words)])
+    if settings.policy is not None and not settings.policy.ignored:
+        words += ["--policy", settings.policy.file]
+    return " ".join(["lineage", *(shlex.quote(one_line(word, 300)) for word in words)]), repeats
 
 
 def _base(comparison: Comparison) -> str:

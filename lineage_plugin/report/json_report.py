@@ -29,6 +29,7 @@ from lineage_plugin.judge.types import (
     Report,
     Scrubbed,
 )
+from lineage_plugin.report.searched import searched
 
 __all__ = ["COLLECTION", "SCHEMA", "render", "render_all", "schema", "to_dict"]
 
@@ -92,6 +93,7 @@ def to_dict(report: Report) -> dict[str, Any]:
             "bar": _number(settings.bar),
             "seed": int(settings.seed),
             "exhaustive": bool(settings.exhaustive),
+            "fingerprints": settings.fingerprints,
             "budget": _integer(settings.budget),
             "policy": None if settings.policy is None else _policy(settings.policy),
         },
@@ -146,7 +148,7 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
         ],
         "scrubbed": None if comparison.scrubbed is None else _scrubbed(comparison.scrubbed),
         "calibrated": None if comparison.calibrated is None else _calibrated(comparison.calibrated),
-        "limits": [_text(limit) for limit in comparison.limits],
+        "limits": [_text(limit) for limit in (searched(comparison), *comparison.limits) if limit],
         "cost": {
             **_cost(comparison.suspect_cost + comparison.base_cost),
             "suspect": _cost(comparison.suspect_cost),

@@ -21,6 +21,7 @@ __all__ = [
     "candidates",
     "candidates_legend",
     "closest_ancestor",
+    "is_known",
     "merge_ancestor",
     "merge_scale",
     "merge_style",
@@ -130,7 +131,7 @@ def candidates(closest: Closest, *, width: int) -> list[Bar]:
         The rows, a line about what was left out last; empty when nothing was estimated.
     """
     shown = closest.candidates[:MOST_ROWS]
-    if not any(_is_known(_coefficient(one)) for one in shown):
+    if not any(is_known(_coefficient(one)) for one in shown):
         return []  # of a model that has no trace of the family
     notes = [f"{_estimate(_coefficient(one))}; {_estimate(one.weakest)}" for one in shown]
     labels = _labels([one.id for one in shown], width - 2 - max(map(len, notes)))
@@ -176,13 +177,13 @@ def _estimate(interval: Interval) -> str:
     estimate, low, high = interval.estimate, interval.low, interval.high
     if estimate is None or not _is_number(estimate):
         return "not estimated"
-    if low is None or high is None or not _is_known(interval):
+    if low is None or high is None or not is_known(interval):
         return "not determined"
     digits = 3 if high - low < 0.02 else 2
     return f"{_rounded(estimate, digits)} ({_rounded(low, digits, down=True)} to {_rounded(high, digits, down=False)})"
 
 
-def _is_known(interval: Interval) -> bool:
+def is_known(interval: Interval) -> bool:
     """Whether an estimate has an interval that says something."""
     ends = (interval.low, interval.estimate, interval.high)
     if interval.low is None or interval.high is None or not all(_is_number(end) for end in ends):

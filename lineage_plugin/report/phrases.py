@@ -34,6 +34,7 @@ __all__ = [
     "percent",
     "plural",
     "relation",
+    "rests_on_calibration",
     "sentence",
     "size",
     "summary",
@@ -219,7 +220,7 @@ def relation(comparison: Comparison, *, declared: bool) -> tuple[str, str, str]:
     }[comparison.relation]
     if declared and comparison.relation in ("identical", "derived"):
         consequence = f"{consequence} This is consistent with the declared base.".strip()
-    if comparison.relation in ("derived", "shared-init") and _rests_on_calibration(comparison):
+    if comparison.relation in ("derived", "shared-init") and rests_on_calibration(comparison):
         consequence = f"{consequence} This rests on calibrated evidence, not on exact coins.".strip()
     found = sentence(comparison.summary.removeprefix(f"{label}: ")) or found
     if comparison.kind:
@@ -227,7 +228,8 @@ def relation(comparison: Comparison, *, declared: bool) -> tuple[str, str, str]:
     return label, found, consequence
 
 
-def _rests_on_calibration(comparison: Comparison) -> bool:
+def rests_on_calibration(comparison: Comparison) -> bool:
+    """Return whether what is said rests on calibrated evidence instead of coins."""
     return comparison.calibrated is not None and not comparison.evidence.exact
 
 
@@ -284,7 +286,7 @@ def descent(comparison: Comparison) -> str:
 
 def dependent(comparison: Comparison) -> bool:
     """Return whether something seems to be shared, by coins or by what is calibrated."""
-    return comparison.evidence.log10_e >= _DEPENDENT or _rests_on_calibration(comparison)
+    return comparison.evidence.log10_e >= _DEPENDENT or rests_on_calibration(comparison)
 
 
 def curve(comparison: Comparison) -> str:

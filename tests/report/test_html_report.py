@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lineage_plugin.api import check
+from lineage_plugin.cli import main
 from lineage_plugin.findings import CODES, finding
-from lineage_plugin.judge.types import Declared, LayerEvidence, Report
-from lineage_plugin.report import html_report, parents, phrases, render, render_all, searched
+from lineage_plugin.judge.types import Declared, GroupEvidence, Interval, LayerEvidence, MergeParent, PolicyUse, Report
+from lineage_plugin.policy.load import load_policy
+from lineage_plugin.report import drawing, html_report, outline, parents, phrases, render, render_all, searched
 from tests.browser import chromium, opened
 from tests.report import samples
 
@@ -140,18 +145,154 @@ def test_only_models_of_the_hub_are_linked() -> None:
     assert "huggingface.co" not in render(samples.derived(), "html")
 
 
+def command(report: Report) -> tuple[str, str]:
+    """The command of a page, and what the page says that it repeats."""
+    text = render(report, "html")
+    found = re.findall(r'aria-label="Command[^>]*>([^<]*)</pre>\n<p class="soft">([^<]*)</p>', text)
+    return (unescape(found[0][0]), found[0][1]) if found else ("", "")
+
+
 def test_the_command_repeats_the_run() -> None:
-    said = Page(render(samples.derived(), "html")).text
-    assert "lineage check zoo/atlas-docs --base zoo/atlas --seed 0 --bar 9" in said
-    assert "lineage compare zoo/atlas-docs zoo/atlas --seed 0" in Page(render(samples.pair(), "html")).text
-    odd = replace(
-        samples.derived(), folder="my models/$(x)", settings=replace(samples.derived().settings, exhaustive=True)
+    derived = samples.derived()
+    said, repeats = command(derived)
+    assert said == "lineage check zoo/atlas-docs --base zoo/atlas --seed 0 --bar 9"
+    assert "so is the verdict" in repeats
+    pair = replace(samples.pair(), command="compare")
+    assert command(pair)[0] == "lineage compare zoo/atlas-docs zoo/atlas --seed 0 --bar 9"
+    odd = replace(derived, folder="my models/$(x)", settings=replace(derived.settings, exhaustive=True))
+    assert command(odd)[0] == "lineage check 'my models/$(x)' --base zoo/atlas --seed 0 --bar 9 --exhaustive"
+    assert command(samples.no_base()) == ("", "")
+
+
+def test_a_check_of_an_undeclared_base_is_repeated_as_a_check() -> None:
+    undeclared = replace(samples.unrelated(), declared=Declared((), None, None, None, None))
+    assert command(undeclared)[0].startswith("lineage check zoo/draco --base zoo/atlas ")
+
+
+def test_a_policy_is_named_unless_nobody_named_it() -> None:
+    derived = samples.derived()
+    for policy, ends in (
+        (PolicyUse("our policy.yml", off=("LIN101",)), "--bar 9 --policy 'our policy.yml'"),
+        (PolicyUse("zoo/.lineage.yml", ignored=("levels.LIN101",)), "--bar 9"),  # named, it would count whole
+    ):
+        report = replace(derived, settings=replace(derived.settings, policy=policy))
+        assert command(report)[0].endswith(ends)
+
+
+@pytest.mark.parametrize("sample", [samples.closer, samples.merged])
+def test_what_the_report_does_not_hold_is_said_to_be_missing_from_the_command(sample: Any) -> None:
+    assert "repeats the numbers, not the verdict" in command(sample())[1]
+
+
+@pytest.mark.parametrize("policy", ["", "version: 1\nlevels:\n  LIN101: off\n"])
+@pytest.mark.parametrize("name", ["honest", "liar"])
+def test_the_command_gives_the_same_report_again(name: str, policy: str, tmp_path: Path) -> None:
+    file = tmp_path / "our policy.yml"
+    file.write_text(policy)
+    model, base = str(EXAMPLES / name), str(EXAMPLES / "base")
+    report = check(model, bases=[base], policy=load_policy(str(file)) if policy else None)
+    words = shlex.split(command(report)[0])
+    output = tmp_path / "again.json"
+    main([*words[1:], "--format", "json", "--output", str(output)])
+    again, first = json.loads(output.read_text()), json.loads(render(report, "json"))
+    assert words[0] == "lineage"
+    assert (again["verdict"], again["findings"]) == (first["verdict"], first["findings"])
+    assert [one["evidence"] for one in again["comparisons"]] == [one["evidence"] for one in first["comparisons"]]
+
+
+@pytest.mark.parametrize("sample", samples.ALL)
+def test_the_banner_says_what_the_other_formats_say(sample: Any) -> None:
+    report = sample()
+    kind, word = outline.headline(report)
+    (shown,) = re.findall(
+        r'<div class="verdict (\w+)">\n<p class="word"><span[^>]*>[^<]*</span> ([^<]*)</p>', render(report, "html")
     )
-    assert (
-        "lineage check 'my models/$(x)' --base zoo/atlas --seed 0 --bar 9 --exhaustive"
-        in Page(render(odd, "html")).text
+    assert (shown[0], shown[1].upper()) == (kind, word)
+
+
+def test_a_pass_by_policy_is_not_shown_as_a_pass() -> None:
+    derived = samples.derived()
+    policy = PolicyUse("p.yml", off=("LIN101",))
+    text = render(replace(derived, settings=replace(derived.settings, policy=policy)), "html")
+    assert '<div class="verdict note">' in text and "Pass under the policy</p>" in text
+
+
+def figures(report: Report) -> dict[str, str]:
+    """The words of each picture of a page, by its caption."""
+    found = re.findall(
+        r'<figcaption>([^<]*)</figcaption>\n<svg.*?<desc>([^<]*)</desc>.*?</svg>\n<p class="key">([^<]*)</p>',
+        render(report, "html"),
     )
-    assert "lineage check" not in Page(render(samples.no_base(), "html")).text
+    return {caption: f"{unescape(told)} | {unescape(key)}" for caption, told, key in found}
+
+
+COINS, MAP = "How the coins fell, layer by layer", "Layer against layer"
+
+
+def test_the_keys_say_what_blue_and_grey_are() -> None:
+    said = figures(samples.derived())[COINS]
+    assert "Blue: above the band, more heads than chance gives. " in f"{said} "
+    assert "Grey" not in said
+    assert "all layers with a probability of at least 99%" in said
+    silent = figures(samples.unrelated())[COINS]
+    assert "Grey: not above it." in silent and "Blue" not in silent
+
+
+def test_coins_that_need_assumptions_say_so() -> None:
+    one = samples.comparison()
+    report = samples.report(replace(one, evidence=replace(one.evidence, exact=False)))
+    assert "more heads than chance gives, if the assumptions under Limits hold." in figures(report)[COINS]
+
+
+def test_a_shared_start_is_not_shown_as_a_part_of_the_base() -> None:
+    said = figures(samples.twin())
+    assert "A shared random start alone gives full bars." in said[COINS]
+    assert "A shared random start alone gives full dots." in said[MAP]
+    assert "How much of the common start both still have" in said
+    assert "How much of the base is kept" not in render(samples.twin(), "html")
+    assert "shared random start" not in str(figures(samples.derived()))
+
+
+def test_unrelated_models_have_no_map_and_no_share_that_is_kept() -> None:
+    said = figures(samples.unrelated())
+    assert set(said) == {COINS, "How much could remain at most"}
+    assert "Its right end is the most that could remain." in said["How much could remain at most"]
+    blue = replace(samples.unrelated().comparisons[0], layers=samples.layers([1.0] * 6))
+    assert MAP not in figures(samples.report(blue))
+
+
+def test_a_disguised_copy_does_not_rest_on_its_coins() -> None:
+    one = samples.disguised().comparisons[0]
+    report = samples.report(replace(one, layers=tuple(replace(layer, heads=128) for layer in one.layers)))
+    said = figures(report)
+    assert said[COINS].endswith("The answer does not rest on these coins.")
+    assert "6 in place" in said[MAP] and "the fuller its colour the larger the cosine." in said[MAP]
+    assert "does not rest on these coins" not in str(figures(samples.relabelled()))
+
+
+def test_the_picture_of_what_is_kept_says_what_the_sentence_says() -> None:
+    amplified = samples.comparison(kept=Interval(1.0416, 1.0385, 1.0447))
+    (told,) = (said for name, said in figures(samples.report(amplified)).items() if "kept" in name)
+    assert "1.04 times" in told and "1.03 to 1.05" in told and "100.0%" not in told
+
+
+def test_the_band_of_a_layer_is_the_same_in_the_table() -> None:
+    low, high = drawing.joint_bands(samples.layers([1.0] * 6))[0]
+    assert f"<td>{low} to {high}</td>" in render(samples.derived(), "html")
+    assert f"<td>{' to '.join(map(str, drawing.chance_band(256)))}</td>" not in render(samples.derived(), "html")
+
+
+def test_almost_all_heads_are_not_all() -> None:
+    evidence = replace(samples.comparison().evidence, groups=(GroupEvidence("mlp swap", 5000, 4999, 1000.0),))
+    text = render(samples.report(samples.comparison(evidence=evidence)), "html")
+    assert "<td>99.9%</td>" in text and "<td>100.0%</td>" not in text
+
+
+def test_estimates_have_a_key() -> None:
+    report = samples.merged()
+    assert "95% interval" in figures(report)["Weight of each parent"]
+    vague = samples.merged_from(parents=(MergeParent("a/b", 0.5, -4.0, 5.0), MergeParent("c/d", 0.7, 0.6, 0.8)))
+    assert "An arrowhead: the interval goes on" in figures(replace(report, merge=vague))["Weight of each parent"]
 
 
 def test_several_models_have_a_table_of_contents() -> None:
@@ -263,4 +404,7 @@ def test_it_prints(browser: Browser, file: Path) -> None:
         printed = found.page.pdf(prefer_css_page_size=True)
         found.page.emulate_media(media="print")
         assert found.page.evaluate("getComputedStyle(document.body).color") == "rgb(29, 36, 48)"  # dark ink
+        for one in found.page.query_selector_all("details"):
+            assert one.query_selector("table").evaluate("table => table.checkVisibility({contentVisibilityAuto: true})")
+            assert one.bounding_box()["height"] > one.query_selector("table").bounding_box()["height"] > 20
     assert printed.startswith(b"%PDF") and len(printed) > 5000
