@@ -73,8 +73,8 @@ _KEPT = {
 }
 _COMMAND_NOTES = {
     "same": (
-        "With these settings, the same files and the same fingerprints at hand (or none) the numbers are the same to the "
-        "digit, and so is the verdict, unless an ancestor or a registry was named besides."
+        "With these settings, the same files and the same fingerprints at hand (or none) the numbers are the same to "
+        "the digit, and so is the verdict, unless an ancestor or a registry was named besides."
     ),
     "numbers": (
         "With these settings and the same files this repeats the numbers, not the verdict: candidates, ancestors and "

@@ -159,7 +159,8 @@ def test_the_command_repeats_the_run() -> None:
     assert "so is the verdict" in repeats
     pair = replace(samples.pair(), command="compare")
     assert command(pair)[0] == "lineage compare zoo/atlas-docs zoo/atlas --seed 0 --bar 9"
-    odd = replace(derived, folder="my models/$(x)", settings=replace(derived.settings, exhaustive=True))
+    suspect = replace(derived.suspect, id="my models/$(x)")
+    odd = replace(derived, suspect=suspect, folder=suspect.id, settings=replace(derived.settings, exhaustive=True))
     assert command(odd)[0] == "lineage check 'my models/$(x)' --base zoo/atlas --seed 0 --bar 9 --exhaustive"
     assert command(samples.no_base()) == ("", "")
 
