@@ -44,3 +44,17 @@ ensure_venv() {
     die "the installation failed; the message above says why, and the next run tries again"
   printf '%s\n' "$sum" >"$VENV/.lineage-$level"
 }
+
+# ensure_chromium: the pages that are made are looked at in a real browser. Where there is none and packages can be
+# installed without asking anybody, it is installed; elsewhere those tests are skipped and say so.
+ensure_chromium() {
+  local name
+  for name in chromium chromium-browser google-chrome google-chrome-stable; do
+    command -v "$name" >/dev/null && return
+  done
+  if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+    say "installing chromium for the tests of pages"
+    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium; } >/dev/null 2>&1 && return
+  fi
+  say "there is no Chromium: the tests of pages in a browser will be skipped"
+}

@@ -391,7 +391,8 @@ def test_it_opens_alone_and_fits_every_screen(browser: Browser, file: Path, sche
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(browser: Browser, file: Path, scheme: str) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    from axe_playwright_python import sync_playwright as axe
+
     # The page forbids scripts; axe is one.
     with opened(browser, file, color_scheme=scheme, bypass_csp=True) as found:
         found.page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
