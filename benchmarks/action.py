@@ -64,7 +64,7 @@ def row(name: str, run: Run, seconds: float) -> str:
         raise SystemExit(run.log)
     report, _ = json.JSONDecoder().raw_decode(run.log[run.log.index('{\n  "schema"') :])
     cost, evidence = report["cost"], report["comparisons"][0]["evidence"]
-    installing, checking = (run.seconds(step) for step in ('environment.py" install', 'ACTION_PATH/action"'))
+    installing, checking = run.seconds("install"), run.seconds("check")
     return (
         f"| {name} | {seconds:.1f} | {installing:.1f} | {checking:.1f} | {report['verdict']} | "
         f"{evidence['log10_e']:.1f} | {cost['bytes_read'] / 1e6:.1f} | {cost['requests']} |"

@@ -59,11 +59,11 @@ class Run:
         ]
 
     def seconds(self, step: str) -> float:
-        """Return how long the steps took whose script contains a text."""
-        times = [
-            line["executionTime"] for line in self.lines if "executionTime" in line and step in str(line.get("step"))
+        """Return how long a step of the action took, by its id there."""
+        took = [
+            line["executionTime"] for line in self.lines if "executionTime" in line and line["stepID"][1:] == [step]
         ]
-        return sum(times) / 1e9
+        return sum(took) / 1e9
 
     @property
     def summary(self) -> str:
