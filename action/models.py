@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -147,7 +147,9 @@ def _of_files(top: Path, files: Iterable[str]) -> tuple[Target, ...]:
             found.update(dict.fromkeys(all_models(top, Path(file))))
         elif is_weight_file(file.name) or _TELLS.fullmatch(file.name.lower()):
             folders.setdefault(Path(file.parent), []).append(file.name)
-    for folder, names in {**folders, **_linked(top, changed)}.items():
+    for folder, name in _linked(top, changed):
+        folders.setdefault(folder, []).append(name)
+    for folder, names in folders.items():
         # A folder that is gone held a model that is gone.
         if not (top / folder).is_dir():
             continue
@@ -166,9 +168,8 @@ def _leads_out(file: str) -> bool:
     return not file or path.is_absolute() or ".." in path.parts
 
 
-def _linked(top: Path, changed: set[PurePosixPath]) -> dict[Path, list[str]]:
-    """Return the folders with links to changed files, and the names of these links."""
-    found: dict[Path, list[str]] = {}
+def _linked(top: Path, changed: set[PurePosixPath]) -> Iterator[tuple[Path, str]]:
+    """Yield the links of models to changed files: their folders and names."""
     root = Path(os.path.realpath(top))
     for target in all_models(top):
         folder = top / target.name
@@ -177,8 +178,7 @@ def _linked(top: Path, changed: set[PurePosixPath]) -> dict[Path, list[str]]:
                 if entry.is_symlink():
                     real = Path(os.path.realpath(entry.path))
                     if real.is_relative_to(root) and PurePosixPath(real.relative_to(root).as_posix()) in changed:
-                        found.setdefault(Path(entry.path).parent.relative_to(top), []).append(entry.name)
-    return found
+                        yield Path(entry.path).parent.relative_to(top), entry.name
 
 
 def _unread(top: Path, folder: Path, target: Target, names: Iterable[str]) -> list[Target]:

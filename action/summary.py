@@ -36,7 +36,7 @@ def summary(selection: Selection, outcomes: Sequence[Outcome], context: Context,
     before.append(_unchecked(outcomes))
     # Addresses of runs are made of names that GitHub gives, and of digits.
     link = f" [The run]({context.run_url}) has the log." if context.run_url else ""
-    commit = f" Checked at {context.after[:12]}." if context.after else ""
+    commit = f" For commit {context.after[:12]}." if context.after else ""
     after = f"<sub>{selection.why}{commit}{link}</sub>"
     rest = len("\n\n".join([*before, after]).encode("utf-8", "replace")) + 16
     reports = [outcome.report for outcome in outcomes if outcome.report is not None]

@@ -331,9 +331,16 @@ def _finding(report: Report, finding: Finding) -> dict[str, Any]:
         "level": finding.level,
         "place": _place(file, finding.line) if file else "",
         "message": phrases.sentence(finding.message),
-        "help": one_line(finding.help, 600),
+        "help": _coded(one_line(finding.help, 600)),
         "suggestion": "\n".join(one_line(line, 300) for line in finding.suggestion),
     }
+
+
+def _coded(text: str) -> object:
+    """Show what stands between backticks as code; everything is escaped before."""
+    import markupsafe
+
+    return _markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(markupsafe.escape(text))))
 
 
 def _settings(report: Report) -> list[tuple[str, str]]:
