@@ -181,8 +181,9 @@ def guarded(action: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
+        # As a shell says it of a program that the signal ended: what was cut off is never a pass.
         abandon(sys.stdout)
-        return 0
+        return 141
     except SystemExit as stop:  # argparse after --help and --version
         return stop.code if isinstance(stop.code, int) else 0
     except Exception as error:
