@@ -15,7 +15,6 @@ from lineage_plugin.judge.types import Report, Verdict
 from lineage_plugin.options import Options
 from lineage_plugin.policy.apply import options_of
 from lineage_plugin.policy.find import find_policy
-from lineage_plugin.policy.load import load_policy
 from lineage_plugin.policy.types import Policy
 from lineage_plugin.report import exit_code, wants_digests
 
@@ -51,19 +50,20 @@ class Outcome:
         return "fail" if self.code == 1 else self.report.verdict
 
 
-def run(target: Target, inputs: Inputs) -> Outcome:
+def run(target: Target, inputs: Inputs, named: Policy | None) -> Outcome:
     """Look at one model.
 
     Args:
         target: The model.
         inputs: What the workflow asks for.
+        named: The policy that the workflow names; None: the one that is found for the model.
 
     Returns:
         The outcome. Nothing that is wrong with a model, a card or a server raises.
     """
     card = inputs.card or target.card
     try:
-        policy = find_policy(target.name, card) if inputs.policy is None else load_policy(inputs.policy)
+        policy = find_policy(target.name, card) if named is None else named
         options = _options(inputs, policy)
         if target.how == "lint":
             report = api.lint(target.name, policy=policy, options=options)

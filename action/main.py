@@ -17,6 +17,7 @@ from lineage_plugin.errors import LineageError
 from lineage_plugin.fingerprint.cache import cache_folder
 from lineage_plugin.policy.find import NAME
 from lineage_plugin.policy.load import load_policy
+from lineage_plugin.policy.types import Policy
 from lineage_plugin.text import one_line
 
 __all__ = ["main"]
@@ -37,11 +38,11 @@ def main(log: TextIO) -> int:
         for name in ("GITHUB_TOKEN", "INPUT_HF_TOKEN"):
             os.environ.pop(name, None)
         os.chdir(context.workspace)
-        _read_policy(inputs, context)
+        policy = _read_policy(inputs, context)
         selection = select(inputs, context)
         outcomes: list[Outcome] = []
         for target in selection.targets:
-            outcomes.append(run(target, inputs))
+            outcomes.append(run(target, inputs, policy))
         publish(selection, outcomes, inputs, context, log)
     except (LineageError, OSError) as error:
         log.write(commands.annotation("error", [str(error)], title="lineage") + "\n")
@@ -56,13 +57,15 @@ def main(log: TextIO) -> int:
     return 0 if deciding is None else deciding.code
 
 
-def _read_policy(inputs: Inputs, context: Context) -> None:
-    """Read the policy once before all models, so that an error in it is one error, or none is ever used unread."""
+def _read_policy(inputs: Inputs, context: Context) -> Policy | None:
+    """Return the policy that is named; what is wrong in it, or in the repository's own, is one error for all models."""
     if inputs.policy is not None:
-        load_policy(inputs.policy)
-    elif os.path.lexists(NAME):
-        # A link could lead to anything on the runner, and what is wrong in a file is quoted.
+        return load_policy(inputs.policy)
+    if os.path.lexists(NAME):
+        # A link could lead to anything on the runner, and what is wrong in a file is quoted. Which part of it counts
+        # is found out for each model.
         load_policy(str(inside(context.workspace, NAME)))
+    return None
 
 
 def _kept() -> tuple[str, ...]:

@@ -154,7 +154,7 @@ def _model_section(number: int, report: Report) -> dict[str, Any]:
         "summary": phrases.summary(report),
         "name": one_line(report.suspect.id, 200) or "unnamed",
         "subject": _subject(report, report.suspect),
-        "declares": _capital(outline.declares(report.declared, one_line, _place)),
+        "declares": _capital(outline.declares(report.declared, one_line, outline.placed)),
         "created": _date(report.created),
         "policy": policy_line(report.settings.policy),
         "comparisons": [
@@ -329,7 +329,7 @@ def _finding(report: Report, finding: Finding) -> dict[str, Any]:
         "title": rule.title if rule else "",
         "link": rule.help_uri if rule else "",
         "level": finding.level,
-        "place": _place(file, finding.line) if file else "",
+        "place": outline.placed(file, finding.line) if file else "",
         "message": phrases.sentence(finding.message),
         "help": _coded(one_line(finding.help, 600)),
         "suggestion": "\n".join(one_line(line, 300) for line in finding.suggestion),
@@ -385,10 +385,6 @@ def _command(report: Report) -> tuple[str, Literal["same", "numbers"]]:
 def _base(comparison: Comparison) -> str:
     base = comparison.base
     return f"{base.id}@{base.revision}" if base.revision else base.id
-
-
-def _place(file: str, line: int | None) -> str:
-    return one_line(file, 160).rstrip(": ") + (f":{line}" if line else "")
 
 
 def _date(created: str) -> str:

@@ -24,7 +24,7 @@ from lineage_plugin.report import outline, parents, phrases
 from lineage_plugin.report.markup import code, fenced, html_code, row, text, verbatim
 from lineage_plugin.report.picture import Bar, picture
 from lineage_plugin.report.places import place
-from lineage_plugin.text import ELLIPSIS, one_line
+from lineage_plugin.text import ELLIPSIS
 
 __all__ = ["fit", "render", "render_all"]
 
@@ -197,8 +197,7 @@ def _model(model: ModelSummary) -> str:
 
 
 def _where(file: str, line: int | None) -> str:
-    name = one_line(file, 160).rstrip(": ")
-    return code(f"{name}:{line}" if line else name)
+    return code(outline.placed(file, line))
 
 
 def _table(report: Report) -> _Section:

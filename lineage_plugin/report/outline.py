@@ -23,6 +23,7 @@ __all__ = [
     "is_declared",
     "is_pair",
     "limits",
+    "placed",
     "relation_alone",
     "sentences",
 ]
@@ -117,6 +118,12 @@ def declares(declared: Declared, shown: Callable[[str, int], str], placed: Calla
     said += f", relation {shown(declared.relation, 40)}" if declared.relation else ""
     said += f", licence {shown(declared.license, 40)}" if declared.license else ""
     return said + where
+
+
+def placed(file: str, line: int | None) -> str:
+    """Return ``file:line``, or the file alone."""
+    # A name that ends in a colon must not make "::", which starts a command in a CI log.
+    return one_line(file, 160).rstrip(": ") + (f":{line}" if line else "")
 
 
 def sentences(comparison: Comparison, *, declared: bool) -> Iterator[Said]:

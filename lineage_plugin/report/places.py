@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lineage_plugin.judge.types import Report
 
-__all__ = ["card_of", "place"]
+__all__ = ["place"]
 
 
 def place(report: Report, file: str | None) -> str | None:
@@ -34,8 +34,3 @@ def place(report: Report, file: str | None) -> str | None:
     if path == folder:
         return None  # The model as a whole.
     return (path if path.is_relative_to(folder) else folder / path).as_posix()
-
-
-def card_of(report: Report) -> str | None:
-    """Return the path of the card that was read; None when there was none or it is not on this machine."""
-    return place(report, report.declared.file)

@@ -133,7 +133,7 @@ def _headline(page: _Page, report: Report) -> None:
 
 def _subject(page: _Page, report: Report) -> None:
     page.entry("Model", _model(report.suspect))
-    page.entry("Card", outline.declares(report.declared, one_line, _place))
+    page.entry("Card", outline.declares(report.declared, one_line, outline.placed))
     page.entry("Policy", policy_line(report.settings.policy))
     page.blank()
 
@@ -226,13 +226,8 @@ def _findings(page: _Page, report: Report) -> None:
 def _finding(report: Report, finding: Finding) -> Text:
     file = place(report, finding.file) or finding.file
     return Text.assemble(
-        f"{_place(file, finding.line)}: " if file else "",
+        f"{outline.placed(file, finding.line)}: " if file else "",
         (finding.code, "bold"),
         (f" [{finding.level}]", _LEVELS[finding.level]),
         f" {one_line(finding.message, 600)}",
     )
-
-
-def _place(file: str, line: int | None) -> str:
-    # A name that ends in a colon must not make "::", which starts a command in a CI log.
-    return one_line(file, 160).rstrip(": ") + (f":{line}" if line else "")

@@ -10,7 +10,7 @@ import pytest
 
 from lineage_plugin import api
 from lineage_plugin.judge.types import Report
-from lineage_plugin.report.places import card_of, place
+from lineage_plugin.report.places import place
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,6 +21,10 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "models" / "broken").mkdir()
     (tmp_path / "models" / "broken" / "model.safetensors").write_bytes(b"no tensors")
     monkeypatch.chdir(tmp_path)
+
+
+def card_of(report: Report) -> str | None:
+    return place(report, report.declared.file)
 
 
 def places(report: Report) -> dict[str, str | None]:
