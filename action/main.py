@@ -7,7 +7,7 @@ import os
 from typing import TextIO
 
 from action import commands
-from action.checks import Outcome, keep_fingerprints, run, worst
+from action.checks import keep_fingerprints, run
 from action.github import Context, read_context
 from action.inputs import Inputs, read_inputs
 from action.models import select
@@ -15,6 +15,7 @@ from action.publish import publish
 from lineage_plugin.checkpoint.files import inside
 from lineage_plugin.errors import LineageError
 from lineage_plugin.fingerprint.cache import cache_folder
+from lineage_plugin.outcome import Outcome, worst
 from lineage_plugin.policy.find import NAME
 from lineage_plugin.policy.load import load_policy
 from lineage_plugin.policy.types import Policy

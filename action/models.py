@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from action.changes import changed_files
-from action.folders import CARD, Target, all_models, local, model_around
 from action.github import Context
 from action.inputs import MAX_MODELS, Inputs
-from lineage_plugin.checkpoint.formats import is_weight_file
-from lineage_plugin.checkpoint.open import open_checkpoint
-from lineage_plugin.errors import LineageError, UsageError
-from lineage_plugin.options import Options
+from lineage_plugin.errors import UsageError
 from lineage_plugin.policy.find import NAME
+from lineage_plugin.targets import Target, all_models, changed_models, local
 from lineage_plugin.text import one_line
 
 __all__ = ["Notice", "Selection", "select"]
-
-_TELLS = re.compile(r"readme\.md|.*\.index\.json|(?:.*[_.-])?config\.json|model_index\.json|mergekit_config\.ya?ml")
-"""Files besides weights that say something about a model's lineage, in lower case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +72,10 @@ def select(inputs: Inputs, context: Context) -> Selection:
     elif policy_changed:
         targets, why = all_models(top), "All models of the repository, since their policy changed."
     else:
-        targets, why = _of_files(top, changed), "The models are those whose weights, configuration or card changed."
+        targets, why = (
+            changed_models(top, changed),
+            "The models are those whose weights, configuration or card changed.",
+        )
     if len(targets) > MAX_MODELS:
         few = f"a job checks {MAX_MODELS} at most: name some of them in the input model"
         raise UsageError(f"{len(targets)} models; {few}")
@@ -134,61 +130,3 @@ def _named(top: Path, name: str) -> Target:
         where = f"there is no such folder or file in {one_line(first[0], 80)}/"
         raise UsageError(f"input model: {one_line(name, 120)}: {where}")
     return Target(name)
-
-
-def _of_files(top: Path, files: Iterable[str]) -> tuple[Target, ...]:
-    """Return the models that changed files belong to."""
-    changed = {PurePosixPath(file) for file in files if not _leads_out(file)}
-    folders: dict[Path, list[str]] = {}
-    found: dict[Target, None] = {}
-    for file in sorted(changed):
-        if (top / file).is_dir() and not (top / file).is_symlink():
-            # What git lists as one path and is a folder is a submodule.
-            found.update(dict.fromkeys(all_models(top, Path(file))))
-        elif is_weight_file(file.name) or _TELLS.fullmatch(file.name.lower()):
-            folders.setdefault(Path(file.parent), []).append(file.name)
-    for folder, name in _linked(top, changed):
-        folders.setdefault(folder, []).append(name)
-    for folder, names in folders.items():
-        # A folder that is gone held a model that is gone.
-        if not (top / folder).is_dir():
-            continue
-        target = model_around(top, folder)
-        if target is None:
-            continue
-        if target.how == "lint" and any(is_weight_file(name) for name in names):
-            target = Target(target.name, "check", target.card)  # its weights are gone
-        found[target] = None
-        found.update(dict.fromkeys(_unread(top, folder, target, names)))
-    return tuple(sorted(found, key=lambda target: target.name))
-
-
-def _leads_out(file: str) -> bool:
-    path = PurePosixPath(file)
-    return not file or path.is_absolute() or ".." in path.parts
-
-
-def _linked(top: Path, changed: set[PurePosixPath]) -> Iterator[tuple[Path, str]]:
-    """Yield the links of models to changed files: their folders and names."""
-    root = Path(os.path.realpath(top))
-    for target in all_models(top):
-        folder = top / target.name
-        with os.scandir(folder if folder.is_dir() else folder.parent) as entries:
-            for entry in entries:
-                if entry.is_symlink():
-                    real = Path(os.path.realpath(entry.path))
-                    if real.is_relative_to(root) and PurePosixPath(real.relative_to(root).as_posix()) in changed:
-                        yield Path(entry.path).parent.relative_to(top), entry.name
-
-
-def _unread(top: Path, folder: Path, target: Target, names: Iterable[str]) -> list[Target]:
-    """Return changed weight files that a check of their model leaves aside: a loader may take these instead."""
-    if target.how == "lint" or top / target.name != top / folder:
-        return []
-    try:
-        taken = set(open_checkpoint(str(top / folder), options=Options(offline=True)).weight_files)
-    except LineageError:
-        return []
-    card = target.card or (f"{folder.as_posix()}/{CARD}" if (top / folder / CARD).is_file() else None)
-    unread = [name for name in names if is_weight_file(name) and name not in taken and (top / folder / name).is_file()]
-    return [local(folder / name, card=None if card is None else Path(card)) for name in sorted(unread)]

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TextIO
 
 from action import commands
-from action.checks import Outcome, worst
 from action.comment import MAX_BODY, marker, post
 from action.github import Context
 from action.inputs import Inputs
@@ -17,6 +16,7 @@ from action.summary import summary
 from lineage_plugin.errors import UsageError
 from lineage_plugin.findings import CODES, Finding
 from lineage_plugin.judge.types import Report
+from lineage_plugin.outcome import Outcome, worst
 from lineage_plugin.report import render, render_all
 from lineage_plugin.report.output import check_output, write_file
 from lineage_plugin.report.places import place

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from action.checks import Outcome, gravest_first
 from action.github import Context
 from action.models import Selection
+from lineage_plugin.outcome import Outcome, gravest_first
 from lineage_plugin.report.markdown_report import fit
 from lineage_plugin.report.markup import code, text
 from lineage_plugin.text import one_line

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,6 +42,7 @@ def report_of(
     options: Options,
     *,
     card: str | None = None,
+    name: str | None = None,
 ) -> Report:
     """Put a report together.
 
@@ -54,10 +56,14 @@ def report_of(
         policy: What is made of the findings.
         options: Choices of the run.
         card: The card that was given instead of the model's own.
+        name: What to call the model instead.
 
     Returns:
         The report; its findings are at the levels of the policy.
     """
+    folder = folder_of(suspect.id)
+    if name is not None:
+        model, suspect = name, replace(suspect, id=name)
     cost = suspect_cost
     for comparison in comparisons:
         cost = cost + comparison.base_cost
@@ -78,7 +84,7 @@ def report_of(
         summary=sentence(suspect, declaration, comparisons, findings),
         cost=cost,
         settings=Settings(options.bar, options.seed, options.exhaustive, options.budget, used, options.fingerprints),
-        folder=folder_of(suspect.id),
+        folder=folder,
         card=card,
         hub=_hub(suspect, comparisons, options),
     )

@@ -49,6 +49,7 @@ def check(
     candidates: Sequence[str] = (),
     ancestor: str | None = None,
     registry: str | None = None,
+    name: str | None = None,
     policy: Policy | None = None,
     options: Options | None = None,
     progress: Progress | None = None,
@@ -62,6 +63,7 @@ def check(
         candidates: Further members of the family: is one of them a closer parent than the declared base?
         ancestor: The model that all parents of a merge, or all candidates, descend from. None: as their cards say.
         registry: Folder of a registry of known models: is there an undeclared base, or a nearer one, among them?
+        name: What to call a local model: the id that it has, or will have, on the Hub; exceptions of a policy go by it.
         policy: What is made of the findings; none is looked for.
         options: Choices of the run; None: the policy's bar and budget, else the defaults.
         progress: Called while reading.
@@ -88,7 +90,7 @@ def check(
     except BudgetExceeded:
         raise
     except InputError as error:
-        return _without_weights(model, card, error, policy, options)
+        return _without_weights(model, name, card, error, policy, options)
     text = _read_card_file(card) if card is not None else suspect.text("README.md", CARD_LIMIT)
     declaration, card_findings = read_card(
         text,
@@ -116,7 +118,9 @@ def check(
         comparisons += found.comparisons
         findings += found.findings
     spent = suspect.cost() + relatives.cost
-    report = report_of(model, subject.summary(), declaration, comparisons, findings, spent, policy, options, card=card)
+    report = report_of(
+        model, subject.summary(), declaration, comparisons, findings, spent, policy, options, card=card, name=name
+    )
     # What the registry has beyond the declared bases is in the findings; the sentence is about these.
     summary = sentence(report.suspect, declaration, relatives.comparisons, report.findings)
     return replace(report, summary=summary, merge=relatives.merge, closest=relatives.closest)
@@ -311,11 +315,14 @@ def compare(
     return replace(report, command="compare")
 
 
-def lint(card_or_model: str, *, policy: Policy | None = None, options: Options | None = None) -> Report:
+def lint(
+    card_or_model: str, *, name: str | None = None, policy: Policy | None = None, options: Options | None = None
+) -> Report:
     """Check the card alone; no weight is read and nothing is fetched.
 
     Args:
         card_or_model: A card file, or a local model folder.
+        name: What to call the model: the id that it has, or will have, on the Hub.
         policy: As for :func:`check`.
         options: Choices of the run.
 
@@ -337,7 +344,7 @@ def lint(card_or_model: str, *, policy: Policy | None = None, options: Options |
     adapter = _text_if_there(inside(folder, "adapter_config.json"))
     declaration, findings = read_card(_text_if_there(path), file=path.name, adapter_config=adapter)
     summary = ModelSummary(card_or_model, None, None, None, None)
-    report = report_of(card_or_model, summary, declaration, [], findings, Cost(), policy, options)
+    report = report_of(card_or_model, summary, declaration, [], findings, Cost(), policy, options, name=name)
     return replace(report, command="lint")
 
 
@@ -391,7 +398,7 @@ def _message(error: InputError) -> str:
 
 
 def _without_weights(
-    model: str, card: str | None, error: InputError, policy: Policy | None, options: Options
+    model: str, name: str | None, card: str | None, error: InputError, policy: Policy | None, options: Options
 ) -> Report:
     """Return the report on a model whose weights cannot be read: the card's findings, and why."""
     source = source_of(model, options=options)
@@ -401,7 +408,7 @@ def _without_weights(
     unreadable = finding(error.code, error.problem, file=error.where, help=error.remedy)
     summary = ModelSummary(model, None, None, None, None)
     found = [*findings, unreadable]
-    return report_of(model, summary, declaration, [], found, Cost(), policy, options, card=card)
+    return report_of(model, summary, declaration, [], found, Cost(), policy, options, card=card, name=name)
 
 
 def _decoded(data: bytes | None) -> str | None:

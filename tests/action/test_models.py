@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from action.changes import changed_files
-from action.folders import Target
 from action.github import Context, read_context
 from action.inputs import MAX_MODELS, Inputs
 from action.models import select
 from lineage_plugin.errors import UsageError
+from lineage_plugin.targets import Target
 from tests.action.server import GitHubServer
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

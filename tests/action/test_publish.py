@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from action.checks import Outcome
-from action.folders import Target
 from action.github import Context
 from action.inputs import Inputs
 from action.models import Notice, Selection
 from action.publish import publish
 from lineage_plugin.errors import UsageError
 from lineage_plugin.findings import finding
+from lineage_plugin.outcome import Outcome
+from lineage_plugin.targets import Target
 from tests.action.server import GitHubServer
 from tests.report import samples
 

@@ -1,19 +1,22 @@
-"""Which folders of a repository are models: all that is in it may come from the author of a pull request."""
+"""Which folders of a tree of files are models; the tree may come from a stranger, such as a pull request's author."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from lineage_plugin.card.front_matter import read_front_matter
 from lineage_plugin.checkpoint.formats import is_weight_file
-from lineage_plugin.errors import UsageError
+from lineage_plugin.checkpoint.open import open_checkpoint
+from lineage_plugin.errors import LineageError, UsageError
+from lineage_plugin.options import Options
 
-__all__ = ["CARD", "Target", "all_models", "model_around"]
+__all__ = ["CARD", "Target", "all_models", "changed_models", "local"]
 
 CARD = "README.md"
 _PIPELINE = "model_index.json"
@@ -26,6 +29,8 @@ _CERTAIN = re.compile(
     r"(?:.*\.(?:safetensors|gguf)|(?:pytorch|adapter|diffusion_pytorch|tf|flax)_model\b.*)\Z", re.IGNORECASE
 )
 """Names that weights have and hardly anything else; other endings may be those of data."""
+_TELLS = re.compile(r"readme\.md|.*\.index\.json|(?:.*[_.-])?config\.json|model_index\.json|mergekit_config\.ya?ml")
+"""Files besides weights that say something about a model's lineage, in lower case."""
 _CARD_BYTES = 1 << 20
 _MOST_ENTRIES = 200_000
 
@@ -54,7 +59,7 @@ def local(path: Path, how: Literal["check", "lint"] = "check", card: Path | None
     )
 
 
-def model_around(workspace: Path, folder: Path) -> Target | None:
+def _model_around(workspace: Path, folder: Path) -> Target | None:
     """Return the model that a folder is, or is a part of.
 
     Args:
@@ -91,6 +96,69 @@ def all_models(workspace: Path, below: Path = Path()) -> tuple[Target, ...]:
         if target is not None:
             found[target] = None
     return tuple(found)
+
+
+def changed_models(top: Path, files: Iterable[str]) -> tuple[Target, ...]:
+    """Return the models that changed files belong to, and weights beside them that a check of the model leaves aside.
+
+    Args:
+        top: The repository.
+        files: The changed files, relative to it; those that are gone may be among them.
+    """
+    changed = {PurePosixPath(file) for file in files if not _leads_out(file)}
+    folders: dict[Path, list[str]] = {}
+    found: dict[Target, None] = {}
+    for file in sorted(changed):
+        if (top / file).is_dir() and not (top / file).is_symlink():
+            # What git lists as one path and is a folder is a submodule.
+            found.update(dict.fromkeys(all_models(top, Path(file))))
+        elif is_weight_file(file.name) or _TELLS.fullmatch(file.name.lower()):
+            folders.setdefault(Path(file.parent), []).append(file.name)
+    for folder, name in _linked(top, changed):
+        folders.setdefault(folder, []).append(name)
+    for folder, names in folders.items():
+        # A folder that is gone held a model that is gone.
+        if not (top / folder).is_dir():
+            continue
+        target = _model_around(top, folder)
+        if target is None:
+            continue
+        if target.how == "lint" and any(is_weight_file(name) for name in names):
+            target = Target(target.name, "check", target.card)  # its weights are gone
+        found[target] = None
+        found.update(dict.fromkeys(_unread(top, folder, target, names)))
+    return tuple(sorted(found, key=lambda target: target.name))
+
+
+def _leads_out(file: str) -> bool:
+    path = PurePosixPath(file)
+    return not file or path.is_absolute() or ".." in path.parts
+
+
+def _linked(top: Path, changed: set[PurePosixPath]) -> Iterator[tuple[Path, str]]:
+    """Yield the links of models to changed files: their folders and names."""
+    root = Path(os.path.realpath(top))
+    for target in all_models(top):
+        folder = top / target.name
+        with os.scandir(folder if folder.is_dir() else folder.parent) as entries:
+            for entry in entries:
+                if entry.is_symlink():
+                    real = Path(os.path.realpath(entry.path))
+                    if real.is_relative_to(root) and PurePosixPath(real.relative_to(root).as_posix()) in changed:
+                        yield Path(entry.path).parent.relative_to(top), entry.name
+
+
+def _unread(top: Path, folder: Path, target: Target, names: Iterable[str]) -> list[Target]:
+    """Return changed weight files that a check of their model leaves aside: a loader may take these instead."""
+    if target.how == "lint" or top / target.name != top / folder:
+        return []
+    try:
+        taken = set(open_checkpoint(str(top / folder), options=Options(offline=True)).weight_files)
+    except LineageError:
+        return []
+    card = target.card or (f"{folder.as_posix()}/{CARD}" if (top / folder / CARD).is_file() else None)
+    unread = [name for name in names if is_weight_file(name) and name not in taken and (top / folder / name).is_file()]
+    return [local(folder / name, card=None if card is None else Path(card)) for name in sorted(unread)]
 
 
 def _model_at(workspace: Path, place: Path) -> Target | None:

@@ -1,0 +1,155 @@
+"""Checks the models in a tree of files that is about to leave this machine.
+
+The tree is what the repository will look like: new files, and those of the repository that say something about them.
+Every new weight file is read by some check, for a loader may take any of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from lineage_plugin.checkpoint.open import open_checkpoint
+from lineage_plugin.errors import LineageError
+from lineage_plugin.findings import Finding
+from lineage_plugin.hooks.rules import Rules
+from lineage_plugin.options import Options, Progress
+from lineage_plugin.outcome import Outcome, ask, code_of, gravest_first, options_under
+from lineage_plugin.policy.find import find_policy
+from lineage_plugin.targets import CARD, Target, changed_models
+
+__all__ = ["Tree", "judge"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """The files of a repository as they will be.
+
+    Attributes:
+        top: Where they lie.
+        name: The repository: ``owner/name``.
+        new: The files that are new or changed, relative to ``top``, with forward slashes.
+        weights: Those of them that are weights, by name or by their first bytes.
+        folder: The folder of the user's that they were taken from, whose layout they have; None when there is none.
+    """
+
+    top: Path
+    name: str
+    new: frozenset[str]
+    weights: frozenset[str]
+    folder: Path | None = None
+
+
+def judge(
+    tree: Tree,
+    rules: Rules,
+    *,
+    ask: Callable[..., Outcome] = ask,
+    progress: Progress | None = None,
+) -> tuple[Outcome, ...]:
+    """Check every model of which something is new.
+
+    Args:
+        tree: The files.
+        rules: What they are held against.
+        ask: Answers about one model; :func:`lineage_plugin.outcome.ask`, or one that remembers answers.
+        progress: Called while reading.
+
+    Returns:
+        An outcome a model, the gravest first; none when nothing new is about a model. Names of files are those in the
+        user's folder, or in the repository. Nothing that is wrong with a file or a server raises.
+    """
+    return tuple(gravest_first(_outcome(tree, target, rules, ask, progress) for target in _targets(tree)))
+
+
+def _targets(tree: Tree) -> Sequence[Target]:
+    found: list[Target] = []
+    covered: set[str] = set()
+    for target in changed_models(tree.top, tree.new):
+        where = PurePosixPath(target.name)
+        if not any(PurePosixPath(name).is_relative_to(where) for name in tree.weights):
+            if (tree.top / where).is_file() or f"{_prefix(where)}{CARD}" not in tree.new:
+                continue
+            # The card alone: what the repository has beside it was checked when it came.
+            target = replace(target, how="lint")
+        found.append(target)
+        covered.update(_read_by(tree.top, target))
+    # A name that no format has, or a file that nothing says how to load.
+    found += [
+        Target(f"./{name}" if name[0] in "~-" else name, card=_card_of(tree.top, PurePosixPath(name)))
+        for name in sorted(tree.weights - covered)
+    ]
+    return found
+
+
+def _prefix(folder: PurePosixPath) -> str:
+    return "" if folder == PurePosixPath() else f"{folder}/"
+
+
+def _read_by(top: Path, target: Target) -> Iterator[str]:
+    """Yield the weight files that a check of a target reads."""
+    if target.how == "lint":
+        return
+    place = top / target.name
+    if place.is_file():
+        yield PurePosixPath(target.name).as_posix()
+        return
+    try:
+        files = open_checkpoint(str(place), options=Options(offline=True)).weight_files
+    except LineageError:
+        # The check says what is wrong with them.
+        return
+    yield from (f"{_prefix(PurePosixPath(target.name))}{name}" for name in files)
+
+
+def _card_of(top: Path, file: PurePosixPath) -> str | None:
+    """Return the nearest card at or above a file."""
+    return next((f"{_prefix(above)}{CARD}" for above in file.parents if (top / above / CARD).is_file()), None)
+
+
+def _outcome(
+    tree: Tree, target: Target, rules: Rules, ask: Callable[..., Outcome], progress: Progress | None
+) -> Outcome:
+    where = PurePosixPath(target.name)
+    name = f"{tree.name}/{_prefix(where)}".rstrip("/")
+    own = (tree.folder or tree.top) / where
+    card = None if target.card is None else str(tree.top / target.card)
+    here = replace(target, name=str(tree.top / where), card=card)
+    try:
+        # A policy is looked for where the user keeps the model, not where it was laid out.
+        beside = None if target.card is None else str((tree.folder or tree.top) / target.card)
+        policy = rules.policy if rules.policy is not None else find_policy(str(own), beside)
+        options = options_under(policy, rules.options)
+    except LineageError as error:
+        return Outcome(replace(target, name=name), code_of(error), None, str(error))
+    found = ask(
+        here, policy=policy, bases=rules.bases, options=options, fail_on=rules.fail_on, name=name, progress=progress
+    )
+    return _placed(found, tree, name)
+
+
+def _placed(found: Outcome, tree: Tree, name: str) -> Outcome:
+    """Name files as the user knows them: where they lie in his folder, or in the repository."""
+    laid, shown = str(tree.top), tree.name if tree.folder is None else str(tree.folder)
+
+    def plain(text: str) -> str:
+        return text.replace(laid, shown)
+
+    report = found.report
+    if report is not None:
+        folder = None if report.folder is None or tree.folder is None else plain(report.folder)
+        card = None if report.card is None else plain(report.card)
+        report = replace(
+            report,
+            folder=folder,
+            card=card,
+            summary=plain(report.summary),
+            findings=tuple(_finding(finding, plain) for finding in report.findings),
+        )
+    return replace(found, target=replace(found.target, name=name), report=report, problem=plain(found.problem))
+
+
+def _finding(found: Finding, plain: Callable[[str], str]) -> Finding:
+    file = None if found.file is None else plain(found.file)
+    return replace(found, file=file, message=plain(found.message), help=plain(found.help))
