@@ -15,14 +15,15 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from lineage_plugin.arguments import parse_size, parser
 from lineage_plugin.errors import LineageError, UsageError
 from lineage_plugin.options import Options, Progress
 from lineage_plugin.report import exit_code, wants_digests
-from lineage_plugin.report.output import abandon, check_output, publish, wants_color
+from lineage_plugin.report.output import abandon, check_output, publish
+from lineage_plugin.report.progress import shown_progress
 
 if TYPE_CHECKING:
     from lineage_plugin.judge.types import Report
@@ -78,7 +79,7 @@ def _run(argv: Sequence[str]) -> int:
         if args.quiet:
             stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
-        return int(_CALLS[args.command](args, options, stack.enter_context(_progress(args.quiet))))
+        return int(_CALLS[args.command](args, options, stack.enter_context(shown_progress(args.quiet))))
 
 
 def _policy(args: argparse.Namespace) -> Policy | None:
@@ -157,10 +158,17 @@ def _registry(args: argparse.Namespace, options: Options, progress: Progress | N
     return run(args, options, progress)
 
 
+def _hook(args: argparse.Namespace, options: Options, progress: Progress | None) -> int:
+    from lineage_plugin.hooks.command import run
+
+    return run(args, options, progress)
+
+
 _CALLS: dict[str, Callable[[argparse.Namespace, Options, Progress | None], int]] = {
     "check": _check,
     "compare": _compare,
     "fingerprint": _fingerprint,
+    "hook": _hook,
     "lint": _lint,
     "registry": _registry,
     "scan": _scan,
@@ -224,15 +232,3 @@ def _without_token(text: str) -> str:
         if len(token) >= 6:
             text = text.replace(token, "***")
     return text
-
-
-@contextlib.contextmanager
-def _progress(quiet: bool) -> Iterator[Progress | None]:
-    stream = sys.stderr
-    if quiet or stream is None or not stream.isatty():
-        yield None
-        return
-    from lineage_plugin.report.progress import ProgressDisplay
-
-    with ProgressDisplay(stream, color=wants_color(stream)) as progress:
-        yield progress

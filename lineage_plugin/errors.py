@@ -9,17 +9,23 @@
     │   ├── UnsafeCheckpoint       LIN301: pickle
     │   ├── UnsupportedEncoding    LIN303: a dtype or quantisation that is not decoded
     │   └── BudgetExceeded         the byte budget would be exceeded
-    └── HubError                   exit code 4
-        ├── HubNotFound            no such repository, revision or file (exit code 2)
-        ├── HubDenied              gated, private or unauthorised
-        └── HubUnreachable         network failure, rate limit or server errors that outlast the retries
+    ├── HubError                   exit code 4
+    │   ├── HubNotFound            no such repository, revision or file (exit code 2)
+    │   ├── HubDenied              gated, private or unauthorised
+    │   └── HubUnreachable         network failure, rate limit or server errors that outlast the retries
+    └── UploadBlocked              an upload was stopped before weights left this machine (the exit code of the check)
 
-Every message is one line: which file or id, what is wrong, what to do. None contains a token.
+Every message is one line: which file or id, what is wrong, what to do; that of a blocked upload has a line a model.
+None contains a token.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from lineage_plugin.judge.types import Report
 
 __all__ = [
     "BudgetExceeded",
@@ -32,6 +38,7 @@ __all__ = [
     "UnreadableCheckpoint",
     "UnsafeCheckpoint",
     "UnsupportedEncoding",
+    "UploadBlocked",
     "UsageError",
 ]
 
@@ -43,7 +50,7 @@ class LineageError(Exception):
         exit_code: The exit code that the command line answers with.
     """
 
-    exit_code: ClassVar[int] = 2
+    exit_code: int = 2
 
 
 class UsageError(LineageError):
@@ -100,7 +107,7 @@ class HubError(LineageError):
         remedy: What the user can do, a full sentence; may be empty.
     """
 
-    exit_code: ClassVar[int] = 4
+    exit_code = 4
 
     def __init__(self, repo: str, problem: str, remedy: str = "") -> None:
         self.repo = repo
@@ -112,7 +119,7 @@ class HubError(LineageError):
 class HubNotFound(HubError):
     """No such repository, revision or file."""
 
-    exit_code: ClassVar[int] = 2
+    exit_code = 2
 
 
 class HubDenied(HubError):
@@ -121,3 +128,48 @@ class HubDenied(HubError):
 
 class HubUnreachable(HubError):
     """The network or the server failed, and retrying did not help."""
+
+
+class UploadBlocked(LineageError):
+    """An upload was stopped, by :mod:`lineage_plugin.hooks`, before weights left this machine.
+
+    Args:
+        repo: The repository that the files were to go to.
+        reasons: Why, a line a model; the gravest first.
+        reports: The reports on the models that were checked, the gravest first; a model that could not be checked has
+            none.
+        exit_code: That of the gravest: 1 findings, 2 unreadable, 3 undecided, 4 the Hub could not be reached.
+        remedy: What the user can do, full sentences.
+
+    Attributes:
+        repo: The repository.
+        reasons: Why.
+        reports: The reports.
+    """
+
+    def __init__(
+        self, repo: str, reasons: Sequence[str], reports: Sequence[Report] = (), *, exit_code: int = 1, remedy: str = ""
+    ) -> None:
+        self.repo = repo
+        self.reasons = tuple(reasons)
+        self.reports = tuple(reports)
+        self.exit_code = exit_code
+        lines = [f"upload to {repo} blocked, no weights were sent", *(f"  {reason}" for reason in reasons)]
+        super().__init__("\n".join([*lines, *([remedy] if remedy else [])]))
+
+    @property
+    def report(self) -> Report | None:
+        """The report that decided; None when no model could be checked."""
+        return self.reports[0] if self.reports else None
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions cross process borders, as those of data-parallel trainers do.
+        return _rebuilt, (self.repo, self.reasons, self.reports, self.exit_code, self.args[0])
+
+
+def _rebuilt(
+    repo: str, reasons: tuple[str, ...], reports: tuple[Report, ...], exit_code: int, message: str
+) -> UploadBlocked:
+    error = UploadBlocked(repo, reasons, reports, exit_code=exit_code)
+    error.args = (message,)
+    return error

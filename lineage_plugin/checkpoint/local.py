@@ -25,17 +25,18 @@ from lineage_plugin.checkpoint.stored import StoredCheckpoint
 from lineage_plugin.checkpoint.types import FileInfo
 from lineage_plugin.errors import UnreadableCheckpoint
 
-__all__ = ["LocalSource", "open_local"]
+__all__ = ["BESIDE", "LocalSource", "open_local"]
 
 _HASH_CHUNK = 1 << 20
 _HELD = 8 << 20
 """Bytes of mapped files that are read before their pages are handed back."""
 _STANDARD = ("model.safetensors", "model.safetensors.index.json")
-_BESIDE = (
+BESIDE = (
     *("config.json", "params.json", "README.md", "adapter_config.json", "tokenizer_config.json"),
     *("quantize_config.json", "quant_config.json", "hf_quant_config.json"),
     *("tokenizer.json", "tokenizer.model", "tekken.json", "vocab.json", "added_tokens.json", "vocab.txt"),
 )
+"""Small files that belong to the weights in their folder."""
 
 T = TypeVar("T")
 
@@ -207,7 +208,7 @@ def _neighbours(path: Path) -> dict[str, FileInfo]:
     """List a file that is given by itself and what belongs to it; for an index, everything beside it."""
     folder, name = path.parent, path.name
     files = list_files(folder) if name.endswith(".index.json") else {}
-    for beside in (*_BESIDE, name):
+    for beside in (*BESIDE, name):
         if (folder / beside).is_file():
             files[beside] = FileInfo(beside, (folder / beside).stat().st_size)
     return files

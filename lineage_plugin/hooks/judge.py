@@ -6,20 +6,24 @@ Every new weight file is read by some check, for a loader may take any of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 from lineage_plugin.checkpoint.open import open_checkpoint
 from lineage_plugin.errors import LineageError
 from lineage_plugin.findings import Finding
 from lineage_plugin.hooks.rules import Rules
+from lineage_plugin.judge.types import Report
 from lineage_plugin.options import Options, Progress
 from lineage_plugin.outcome import Outcome, ask, code_of, gravest_first, options_under
 from lineage_plugin.policy.find import find_policy
+from lineage_plugin.policy.types import Policy
+from lineage_plugin.report import exit_code
 from lineage_plugin.targets import CARD, Target, changed_models
 
-__all__ = ["Tree", "judge"]
+__all__ = ["Memory", "Tree", "judge"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,7 @@ class Tree:
         new: The files that are new or changed, relative to ``top``, with forward slashes.
         weights: Those of them that are weights, by name or by their first bytes.
         folder: The folder of the user's that they were taken from, whose layout they have; None when there is none.
+        digests: sha256 of the files as far as known, by their names.
     """
 
     top: Path
@@ -39,28 +44,35 @@ class Tree:
     new: frozenset[str]
     weights: frozenset[str]
     folder: Path | None = None
+    digests: Mapping[str, str] = field(default_factory=dict)
+
+
+class Memory(Protocol):
+    """What remembers answers."""
+
+    def recall(self, tree: Tree, target: Target, policy: Policy | None, options: Options) -> Report | None:
+        """Return the report on a target, named relative to the tree, when nothing it depends on has changed."""
+
+    def keep(self, tree: Tree, target: Target, policy: Policy | None, options: Options, report: Report) -> None:
+        """Keep a report."""
 
 
 def judge(
-    tree: Tree,
-    rules: Rules,
-    *,
-    ask: Callable[..., Outcome] = ask,
-    progress: Progress | None = None,
+    tree: Tree, rules: Rules, *, memory: Memory | None = None, progress: Progress | None = None
 ) -> tuple[Outcome, ...]:
     """Check every model of which something is new.
 
     Args:
         tree: The files.
         rules: What they are held against.
-        ask: Answers about one model; :func:`lineage_plugin.outcome.ask`, or one that remembers answers.
+        memory: What remembers answers; None: nothing does.
         progress: Called while reading.
 
     Returns:
         An outcome a model, the gravest first; none when nothing new is about a model. Names of files are those in the
         user's folder, or in the repository. Nothing that is wrong with a file or a server raises.
     """
-    return tuple(gravest_first(_outcome(tree, target, rules, ask, progress) for target in _targets(tree)))
+    return tuple(gravest_first(_outcome(tree, target, rules, memory, progress) for target in _targets(tree)))
 
 
 def _targets(tree: Tree) -> Sequence[Target]:
@@ -108,29 +120,42 @@ def _card_of(top: Path, file: PurePosixPath) -> str | None:
     return next((f"{_prefix(above)}{CARD}" for above in file.parents if (top / above / CARD).is_file()), None)
 
 
-def _outcome(
-    tree: Tree, target: Target, rules: Rules, ask: Callable[..., Outcome], progress: Progress | None
-) -> Outcome:
+def _outcome(tree: Tree, target: Target, rules: Rules, memory: Memory | None, progress: Progress | None) -> Outcome:
     where = PurePosixPath(target.name)
     name = f"{tree.name}/{_prefix(where)}".rstrip("/")
-    own = (tree.folder or tree.top) / where
-    card = None if target.card is None else str(tree.top / target.card)
-    here = replace(target, name=str(tree.top / where), card=card)
+    home = tree.folder or tree.top
     try:
         # A policy is looked for where the user keeps the model, not where it was laid out.
-        beside = None if target.card is None else str((tree.folder or tree.top) / target.card)
-        policy = rules.policy if rules.policy is not None else find_policy(str(own), beside)
+        beside = None if target.card is None else str(home / target.card)
+        policy = rules.policy if rules.policy is not None else find_policy(str(home / where), beside)
         options = options_under(policy, rules.options)
+        kept = None if memory is None else memory.recall(tree, target, policy, options)
     except LineageError as error:
         return Outcome(replace(target, name=name), code_of(error), None, str(error))
+    if kept is not None:
+        return Outcome(replace(target, name=name), exit_code(kept, rules.fail_on), kept)
     found = ask(
-        here, policy=policy, bases=rules.bases, options=options, fail_on=rules.fail_on, name=name, progress=progress
+        _laid_out(tree, target),
+        policy=policy,
+        bases=rules.bases,
+        options=options,
+        fail_on=rules.fail_on,
+        name=name,
+        progress=progress,
     )
-    return _placed(found, tree, name)
+    found = _placed(found, tree, target, name)
+    if memory is not None and found.report is not None:
+        memory.keep(tree, target, policy, options, found.report)
+    return found
 
 
-def _placed(found: Outcome, tree: Tree, name: str) -> Outcome:
-    """Name files as the user knows them: where they lie in his folder, or in the repository."""
+def _laid_out(tree: Tree, target: Target) -> Target:
+    card = None if target.card is None else str(tree.top / target.card)
+    return replace(target, name=str(tree.top / target.name), card=card)
+
+
+def _placed(found: Outcome, tree: Tree, target: Target, name: str) -> Outcome:
+    """Name files as the user knows them, where they lie in his folder or in the repository, and add their digests."""
     laid, shown = str(tree.top), tree.name if tree.folder is None else str(tree.folder)
 
     def plain(text: str) -> str:
@@ -138,12 +163,13 @@ def _placed(found: Outcome, tree: Tree, name: str) -> Outcome:
 
     report = found.report
     if report is not None:
-        folder = None if report.folder is None or tree.folder is None else plain(report.folder)
-        card = None if report.card is None else plain(report.card)
+        prefix = _prefix(PurePosixPath(target.name)) if (tree.top / target.name).is_dir() else ""
+        digests = {n.removeprefix(prefix): tree.digests[n] for n in _read_by(tree.top, target) if n in tree.digests}
         report = replace(
             report,
-            folder=folder,
-            card=card,
+            suspect=replace(report.suspect, sha256=digests or report.suspect.sha256),
+            folder=None if report.folder is None or tree.folder is None else plain(report.folder),
+            card=None if report.card is None else plain(report.card),
             summary=plain(report.summary),
             findings=tuple(_finding(finding, plain) for finding in report.findings),
         )

@@ -7,14 +7,39 @@ never mixes with the report.
 
 from __future__ import annotations
 
+import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
+
+from lineage_plugin.report.output import wants_color
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-__all__ = ["ProgressDisplay"]
+    from lineage_plugin import options
+
+__all__ = ["ProgressDisplay", "shown_progress"]
+
+
+@contextmanager
+def shown_progress(quiet: bool = False) -> Iterator[options.Progress | None]:
+    """Show progress on standard error, if it is a terminal.
+
+    Args:
+        quiet: Whether nothing is shown even there.
+
+    Yields:
+        The callback; None when nothing is shown.
+    """
+    stream = sys.stderr
+    if quiet or stream is None or not stream.isatty():
+        yield None
+        return
+    with ProgressDisplay(stream, color=wants_color(stream)) as progress:
+        yield progress
 
 
 class ProgressDisplay:

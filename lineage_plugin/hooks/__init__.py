@@ -1,0 +1,43 @@
+"""The gate before the upload: no weights leave this machine before their card has been held against them.
+
+:func:`check_before_upload` is the check by itself; :class:`LineageApi` is a client of the Hub that makes it before
+every upload; :func:`install_gate` guards a whole process, whoever uploads in it, and so does ``LINEAGE_GATE=strict`` in
+the environment. What is stopped raises :class:`~lineage_plugin.errors.UploadBlocked`.
+
+Names are imported when they are first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lineage_plugin.errors import UploadBlocked
+    from lineage_plugin.hooks.gate import Gate, install_gate
+    from lineage_plugin.hooks.hub_api import LineageApi, check_before_upload
+    from lineage_plugin.hooks.preflight import Cleared
+
+__all__ = ["Cleared", "Gate", "LineageApi", "UploadBlocked", "check_before_upload", "install_gate"]
+
+_HOME = {
+    "Cleared": "lineage_plugin.hooks.preflight",
+    "Gate": "lineage_plugin.hooks.gate",
+    "LineageApi": "lineage_plugin.hooks.hub_api",
+    "UploadBlocked": "lineage_plugin.errors",
+    "check_before_upload": "lineage_plugin.hooks.hub_api",
+    "install_gate": "lineage_plugin.hooks.gate",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,209 @@
+"""The gate of a whole process: no upload of weights to a model repository without a passing check, whoever starts it.
+
+``huggingface_hub`` has no plugin mechanism, and its ``upload_folder`` does not pass through ``create_commit`` where
+hf_xet is installed. But every upload announces its files by a request of one HTTP client (``preupload``), and makes a
+``CommitOperationAdd`` of each file before. The gate sits at both places.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+from lineage_plugin.errors import UploadBlocked, UsageError
+from lineage_plugin.hooks.journal import reason_given
+from lineage_plugin.hooks.operations import Operations
+from lineage_plugin.hooks.rules import Rules
+from lineage_plugin.hooks.watch import WATCH, Guard
+from lineage_plugin.hooks.wire import OutgoingFile, Sending
+from lineage_plugin.options import Options
+from lineage_plugin.text import one_line
+
+if TYPE_CHECKING:
+    from lineage_plugin.hooks.preflight import Cleared
+    from lineage_plugin.policy.types import Policy
+    from lineage_plugin.report import FailOn
+
+__all__ = ["MODE", "Gate", "Mode", "install_gate", "mode_wanted"]
+
+MODE = "LINEAGE_GATE"
+Mode = Literal["strict", "warn"]
+_MODES: dict[str, Mode | None] = {
+    **dict.fromkeys(("strict", "1", "on", "true"), "strict"),
+    "warn": "warn",
+    **dict.fromkeys(("", "0", "off", "false"), None),
+}
+
+_OPERATIONS = Operations()
+_LOCK = threading.RLock()
+_installed: list[Gate] = []
+
+
+class Gate:
+    """An installed gate; a context manager that removes it at the end of the block.
+
+    Args:
+        rules: What uploads are held against.
+    """
+
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+        self._guard = Guard(None, self._examine, _locate)
+
+    def __enter__(self) -> Gate:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.remove()
+
+    @property
+    def installed(self) -> bool:
+        """Whether it is there."""
+        return self in _installed
+
+    def install(self) -> Gate:
+        """Put it there, unless it is."""
+        with _LOCK:
+            if not self.installed:
+                _installed.append(self)
+                WATCH.add(self._guard)
+                _OPERATIONS.watch(hook_client)
+                hook_client()
+        return self
+
+    def remove(self) -> None:
+        """Take it away; the hook of the client stays and does nothing."""
+        with _LOCK:
+            if self.installed:
+                _installed.remove(self)
+                WATCH.remove(self._guard)
+            if not _installed:
+                _OPERATIONS.forget()
+
+    def _examine(self, found: Sending, token: str | None) -> Cleared:
+        from lineage_plugin.hooks.preflight import Destination, clear
+        from lineage_plugin.hooks.staged import from_operations
+        from lineage_plugin.report.progress import shown_progress
+
+        operations, unknown = _OPERATIONS.upload_of(found.files)
+        if unknown:
+            names = ", ".join(one_line(file.name, 100) for file in unknown[:3])
+            reason = f"{names}: the upload began before the gate was there, or not by huggingface_hub"
+            raise UploadBlocked(found.repo, [reason], exit_code=2, remedy="Run the upload again.")
+        options = replace(self.rules.options, endpoint=found.endpoint, token=token or self.rules.options.token)
+        rules = replace(self.rules, options=options, override=reason_given(self.rules.override))
+        try:
+            with shown_progress() as progress:
+                return clear(
+                    from_operations(operations),
+                    Destination(found.repo, found.revision),
+                    rules,
+                    earlier=WATCH.sent(found.endpoint, found.repo),
+                    progress=progress,
+                )
+        except UploadBlocked:
+            _OPERATIONS.spend(operations)
+            raise
+
+
+def install_gate(
+    *,
+    mode: Mode = "strict",
+    policy: Policy | None = None,
+    bases: tuple[str, ...] = (),
+    fail_on: FailOn | None = None,
+    options: Options | None = None,
+    override: str | None = None,
+) -> Gate:
+    """Let no weights leave this process for a model repository before a passing check of exactly those bytes.
+
+    Whatever uploads by ``huggingface_hub`` is held: ``upload_folder``, ``upload_file``, ``create_commit``,
+    ``push_to_hub`` of models, trainers and processors, file systems. With ``LINEAGE_GATE=strict`` in the environment
+    programs such as ``hf`` install it themselves. Cards that go alone are linted. Not held are datasets, Spaces and
+    buckets, git, and programs that speak to the Hub by other means.
+
+    Args:
+        mode: ``strict`` blocks, ``warn`` only says what it would block.
+        policy: What is made of the findings; None: the policy that is found, as for ``lineage check``.
+        bases: Where the bases are, instead of what the cards declare: paths or ids.
+        fail_on: The lowest level of finding that blocks.
+        options: Choices of the checks; endpoint and token are those of each upload.
+        override: Why everything goes whatever is found; None: as ``LINEAGE_OVERRIDE`` says. It is recorded.
+
+    Returns:
+        The gate: ``remove()`` takes it away, and so does the end of a ``with`` block.
+
+    Raises:
+        UsageError: When the mode is none, or the override is no reason.
+
+    Example:
+        >>> from lineage_plugin.hooks import install_gate
+        >>> with install_gate():  # doctest: +SKIP
+        ...     model.push_to_hub("me/my-finetune")
+    """
+    if mode not in ("strict", "warn"):
+        raise UsageError(f"'{one_line(str(mode), 40)}' is no mode of the gate: strict or warn")
+    reason_given(override)
+    rules = Rules(policy, tuple(bases), fail_on, options or Options(), override, warn_only=mode == "warn")
+    return Gate(rules).install()
+
+
+def mode_wanted() -> Mode | None:
+    """Return the mode that the environment asks for by ``LINEAGE_GATE``; None when it asks for no gate.
+
+    Raises:
+        UsageError: When it says something else.
+    """
+    said = os.environ.get(MODE, "").strip().lower()
+    if said not in _MODES:
+        raise UsageError(f"{MODE}={one_line(said, 40)}: strict, warn or off")
+    return _MODES[said]
+
+
+def hook_client() -> None:
+    """Put the hook into the client that ``huggingface_hub`` uses now, and into those that it will make."""
+    from huggingface_hub import get_session
+    from huggingface_hub.utils import _http
+
+    with _LOCK:
+        factory = _http._GLOBAL_CLIENT_FACTORY
+        # Somebody may have set another factory since.
+        if not getattr(factory, "is_hooked", False):
+            _http.set_client_factory(_Hooked(factory))
+        _hook(get_session())
+
+
+class _Hooked:
+    """A factory of clients with the hook."""
+
+    is_hooked = True
+
+    def __init__(self, factory: Callable[[], Any]) -> None:
+        self._factory = factory
+
+    def __call__(self) -> Any:
+        return _hook(self._factory())
+
+
+def _hook(client: Any) -> Any:
+    hooks = client.event_hooks
+    if WATCH.on_request not in hooks["request"]:
+        client.event_hooks = {**hooks, "request": [*hooks["request"], WATCH.on_request]}
+    return client
+
+
+def _locate(file: OutgoingFile) -> Path | bytes | None:
+    from lineage_plugin.hooks.staged import staged_file
+
+    operations, unknown = _OPERATIONS.upload_of([file])
+    if unknown:
+        return None
+    operation = next(one for one in operations if one.path_in_repo == file.name)
+    return staged_file(operation).whole()

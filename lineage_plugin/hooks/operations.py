@@ -1,0 +1,147 @@
+"""The files that some code of this process is about to commit, whoever wrote it.
+
+Every upload of ``huggingface_hub`` makes a ``CommitOperationAdd`` of each file, and no request says where on this
+machine a file lies. So while a gate is installed, operations are noted as they are made, by weak references: they go
+when their upload is done with them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitOperationAdd
+
+    from lineage_plugin.hooks.wire import OutgoingFile
+
+__all__ = ["Operations"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Noted:
+    number: int
+    thread: int
+    operation: weakref.ref[Any]
+
+
+class Operations:
+    """The additions that are alive in this process, the latest first."""
+
+    def __init__(self) -> None:
+        self._noted: dict[int, _Noted] = {}
+        self._spent: set[int] = set()
+        self._numbers = itertools.count()
+        self._lock = threading.Lock()
+        self._undo: Callable[[], None] | None = None
+
+    def watch(self, then: Callable[[], None]) -> None:
+        """Note every addition from now on.
+
+        Args:
+            then: Called whenever one is made, before it can be sent.
+        """
+        if self._undo is not None:
+            return
+        from huggingface_hub import CommitOperationAdd
+
+        original = CommitOperationAdd.__post_init__
+
+        @wraps(original)
+        def noting(operation: CommitOperationAdd) -> None:
+            original(operation)
+            self._note(operation)
+            then()
+
+        def undo() -> None:
+            setattr(CommitOperationAdd, "__post_init__", original)  # noqa: B010  # a class is no place for mypy to assign
+
+        setattr(CommitOperationAdd, "__post_init__", noting)  # noqa: B010
+        self._undo = undo
+
+    def forget(self) -> None:
+        """Note nothing more, and forget what was noted."""
+        if self._undo is not None:
+            self._undo()
+            self._undo = None
+        with self._lock:
+            self._noted.clear()
+            self._spent.clear()
+
+    def upload_of(self, files: Iterable[OutgoingFile]) -> tuple[list[CommitOperationAdd], list[OutgoingFile]]:
+        """Return the additions of the upload that sends some files.
+
+        These belong to one upload: what lies below one local folder, under the names that it has there; of additions
+        that are bytes or lie elsewhere, those that one thread has made. Of two with one name the later one counts.
+
+        Args:
+            files: Files that a preupload announces.
+
+        Returns:
+            The additions, and those of the files that none of them is.
+        """
+        alive = list(self._alive())
+        found: dict[int, tuple[_Noted, CommitOperationAdd]] = {}
+        unknown = []
+        for file in files:
+            own = next(((noted, one) for noted, one in alive if _is(one, file)), None)
+            if own is None:
+                unknown.append(file)
+            else:
+                found[own[0].number] = own
+        groups = {_group(noted, one) for noted, one in found.values()}
+        together = {noted.number: (noted, one) for noted, one in alive if _group(noted, one) in groups} | found
+        by_name: dict[str, CommitOperationAdd] = {}
+        for number in sorted(together, reverse=True):
+            by_name.setdefault(together[number][1].path_in_repo, together[number][1])
+        for _, one in found.values():
+            by_name[one.path_in_repo] = one
+        return list(by_name.values()), unknown
+
+    def spend(self, operations: Iterable[CommitOperationAdd]) -> None:
+        """Leave additions out from now on: their upload was blocked, though something may still refer to them."""
+        with self._lock:
+            self._spent.update(self._noted[id(one)].number for one in operations if id(one) in self._noted)
+
+    def _note(self, operation: CommitOperationAdd) -> None:
+        key = id(operation)
+
+        def gone(_: object) -> None:
+            with self._lock:
+                noted = self._noted.get(key)
+                # Another one may have come to lie in its place.
+                if noted is not None and noted.operation() is None:
+                    del self._noted[key]
+                    self._spent.discard(noted.number)
+
+        with self._lock:
+            self._noted[key] = _Noted(next(self._numbers), threading.get_ident(), weakref.ref(operation, gone))
+
+    def _alive(self) -> Iterator[tuple[_Noted, CommitOperationAdd]]:
+        with self._lock:
+            noted = sorted(self._noted.values(), key=lambda one: one.number, reverse=True)
+            spent = set(self._spent)
+        for one in noted:
+            operation = one.operation()
+            if operation is not None and one.number not in spent and not operation._is_committed:
+                yield one, operation
+
+
+def _is(operation: CommitOperationAdd, file: OutgoingFile) -> bool:
+    info = operation.upload_info
+    return (operation.path_in_repo, info.size, info.sample) == (file.name, file.size, file.content)
+
+
+def _group(noted: _Noted, operation: CommitOperationAdd) -> tuple[str, int]:
+    content = operation.path_or_fileobj
+    if isinstance(content, str | Path):
+        parts, names = Path(content).parts, PurePosixPath(operation.path_in_repo).parts
+        if parts[-len(names) :] == names:
+            return str(Path(*parts[: -len(names)])), 0
+    return "", noted.thread

@@ -1,0 +1,255 @@
+"""What is about to be uploaded: a list of files, each with its name in the repository, and its bytes or where they are.
+
+A list is made of a folder, as ``upload_folder`` takes one, or of the operations of a commit. :func:`laid_out` puts it
+on disk as a :class:`~lineage_plugin.hooks.judge.Tree`: weights as links, whatever their size, and small files as
+copies, for a check follows no link of a card or a configuration out of its folder.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, BinaryIO
+
+from lineage_plugin.checkpoint.formats import is_weight_file
+from lineage_plugin.checkpoint.layout import NOT_WEIGHTS
+from lineage_plugin.checkpoint.names import is_plain_path
+from lineage_plugin.errors import UsageError
+from lineage_plugin.hooks.judge import Tree
+from lineage_plugin.text import one_line
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitOperationAdd
+
+__all__ = ["SAMPLE", "Staged", "StagedFile", "from_folder", "from_operations", "laid_out", "looks_like_weights"]
+
+SAMPLE = 512
+"""First bytes of a file that are looked at; as many as the client of the Hub sends ahead."""
+_COPIED = 64 << 20
+"""Largest file that is copied; a larger one is no card and no configuration."""
+_TELLING = (".json", ".md", ".model", ".txt", ".yaml", ".yml")
+"""Endings of files that a check may look at beside the weights: cards, configurations, tokenizers."""
+_ZIP = b"PK\x03\x04"
+_TORCH = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")
+"""How a file of torch.save begins in the format before the zip archive."""
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+
+
+def looks_like_weights(name: str, first: bytes) -> bool:
+    """Return whether a file is weights, by its name or its first bytes.
+
+    Args:
+        name: Its name in the repository. State of a training that is known by its name, such as ``optimizer.pt``, is
+            none.
+        first: Its first bytes, :data:`SAMPLE` of them if it has as many.
+    """
+    bare = name.lower().rpartition("/")[2]
+    if is_weight_file(name):
+        return True
+    if NOT_WEIGHTS.match(bare):
+        return False
+    header = int.from_bytes(first[:8], "little")
+    safetensors = first[8:9] == b"{" and 2 <= header <= 100_000_000
+    torch = first.startswith(_TORCH) or (first.startswith(_ZIP) and b"/data.pkl" in first)
+    return safetensors or torch or first.startswith((b"GGUF", _HDF5))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class StagedFile:
+    """A file that is about to be uploaded.
+
+    Attributes:
+        name: Its name in the repository.
+        content: Where it lies, its bytes, or an open file of them.
+        first: Its first bytes.
+        size: Its size in bytes.
+    """
+
+    name: str
+    content: Path | bytes | BinaryIO
+    first: bytes
+    size: int
+
+    @property
+    def is_weights(self) -> bool:
+        """Whether it looks like weights."""
+        return looks_like_weights(self.name, self.first)
+
+    def whole(self) -> Path | bytes:
+        """Return where the file lies, or all of it."""
+        if isinstance(self.content, Path | bytes):
+            return self.content
+        with _rewound(self.content) as stream:
+            return stream.read()
+
+    @property
+    def matters(self) -> bool:
+        """Whether a check may look at it."""
+        return self.is_weights or (self.name.lower().endswith(_TELLING) and self.size <= _COPIED)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Staged:
+    """The files of one upload, by their names in the repository.
+
+    Attributes:
+        files: The files.
+        folder: The local folder that has the layout of the repository; None when there is none.
+    """
+
+    files: Mapping[str, StagedFile]
+    folder: Path | None = None
+
+    @property
+    def weights(self) -> frozenset[str]:
+        """Names of the files that look like weights."""
+        return frozenset(name for name, file in self.files.items() if file.is_weights)
+
+
+def from_folder(
+    folder: Path,
+    path_in_repo: str = "",
+    *,
+    allow_patterns: str | Sequence[str] | None = None,
+    ignore_patterns: str | Sequence[str] | None = None,
+) -> Staged:
+    """Return the files that ``HfApi.upload_folder`` would upload.
+
+    Args:
+        folder: The local folder.
+        path_in_repo: Where it goes in the repository.
+        allow_patterns: As for ``upload_folder``.
+        ignore_patterns: Likewise.
+
+    Raises:
+        UsageError: When it is no folder, or a file cannot be read.
+    """
+    from huggingface_hub.utils import DEFAULT_IGNORE_PATTERNS, filter_repo_objects  # type: ignore[attr-defined]
+
+    if not folder.is_dir():
+        raise UsageError(f"{one_line(str(folder), 200)}: there is no such folder")
+    ignored = [ignore_patterns] if isinstance(ignore_patterns, str) else list(ignore_patterns or ())
+    allowed = allow_patterns if allow_patterns is None or isinstance(allow_patterns, str) else list(allow_patterns)
+    paths = sorted(path.relative_to(folder).as_posix() for path in folder.glob("**/*") if path.is_file())
+    kept = filter_repo_objects(paths, allow_patterns=allowed, ignore_patterns=[*ignored, *DEFAULT_IGNORE_PATTERNS])
+    below = path_in_repo.strip("/").removeprefix("./").strip("/")
+    prefix = f"{below}/" if below not in ("", ".") else ""
+    return _staged(_local_file(prefix + path, folder.absolute() / path) for path in kept)
+
+
+def from_operations(operations: Iterable[CommitOperationAdd]) -> Staged:
+    """Return the files that operations of a commit add.
+
+    Raises:
+        UsageError: When a file cannot be read.
+    """
+    return _staged(staged_file(operation) for operation in operations)
+
+
+def staged_file(operation: CommitOperationAdd) -> StagedFile:
+    """Return the file that an operation of a commit adds."""
+    name, content = operation.path_in_repo, operation.path_or_fileobj
+    if isinstance(content, str | Path):
+        return _local_file(name, Path(os.path.abspath(content)))  # noqa: PTH100  # a link keeps its own name
+    if isinstance(content, bytes):
+        return StagedFile(name, content, content[:SAMPLE], len(content))
+    with _rewound(content) as file:
+        first = file.read(SAMPLE)
+        return StagedFile(name, content, first, file.seek(0, io.SEEK_END))
+
+
+def _local_file(name: str, path: Path) -> StagedFile:
+    try:
+        with path.open("rb") as file:
+            return StagedFile(name, path, file.read(SAMPLE), os.fstat(file.fileno()).st_size)
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise UsageError(f"{one_line(str(path), 200)}: the file cannot be read ({why})") from error
+
+
+def _staged(found: Iterable[StagedFile]) -> Staged:
+    files = {file.name: file for file in found}
+    for name in files:
+        if not is_plain_path(name):
+            raise UsageError(f"'{one_line(name, 200)}' is no name for a file in a repository")
+    return Staged(files, _common_folder(files.values()))
+
+
+def _common_folder(files: Iterable[StagedFile]) -> Path | None:
+    """Return the folder below which all files have the names that they have in the repository."""
+    folders = set()
+    for file in files:
+        parts = PurePosixPath(file.name).parts
+        if not isinstance(file.content, Path) or file.content.parts[-len(parts) :] != parts:
+            return None
+        folders.add(Path(*file.content.parts[: -len(parts)]))
+    return folders.pop() if len(folders) == 1 else None
+
+
+@contextmanager
+def laid_out(staged: Staged, repo: str, beside: Mapping[str, Path | bytes]) -> Iterator[tuple[Tree, dict[str, Path]]]:
+    """Put files on disk as the repository will have them.
+
+    Args:
+        staged: What is new.
+        repo: The repository: ``owner/name``.
+        beside: Files that are not new and belong to the models: on this machine, or as bytes.
+
+    Yields:
+        The tree, gone at the end of the block, and where the bytes of each new file in it are. Files that no check
+        looks at, such as pictures, are left out.
+    """
+    with tempfile.TemporaryDirectory(prefix="lineage-") as folder:
+        top = Path(folder).resolve()
+        new = {name: file for name, file in staged.files.items() if file.matters}
+        places = {name: _put(top / name, file.content, file.is_weights) for name, file in new.items()}
+        for name, content in beside.items():
+            if name not in staged.files and is_plain_path(name):
+                _put(top / name, content, isinstance(content, Path) and is_weight_file(name))
+        yield Tree(top, repo, frozenset(new), staged.weights, staged.folder), places
+
+
+def _put(target: Path, content: Path | bytes | BinaryIO, linked: bool) -> Path:
+    """Put a file in its place, and return where its bytes are."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(content, bytes):
+        target.write_bytes(content)
+        return target
+    if not isinstance(content, Path):
+        with _rewound(content) as stream, target.open("wb") as copy:
+            shutil.copyfileobj(stream, copy, 1 << 20)
+        return target
+    source = Path(os.path.realpath(content))
+    if linked:
+        _link(source, target)
+    else:
+        shutil.copyfile(source, target)
+    return source
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        target.symlink_to(source)
+    except OSError:
+        # Not everybody may make symbolic links everywhere.
+        try:
+            os.link(source, target)
+        except OSError:
+            shutil.copyfile(source, target)
+
+
+@contextmanager
+def _rewound(file: BinaryIO) -> Iterator[BinaryIO]:
+    """Read a file from its beginning, and leave it where it was."""
+    before = file.tell()
+    file.seek(0)
+    try:
+        yield file
+    finally:
+        file.seek(before)
