@@ -140,6 +140,7 @@ class UploadBlocked(LineageError):
             none.
         exit_code: That of the gravest: 1 findings, 2 unreadable, 3 undecided, 4 the Hub could not be reached.
         remedy: What the user can do, full sentences.
+        sent: What had left this machine by then.
 
     Attributes:
         repo: The repository.
@@ -148,13 +149,20 @@ class UploadBlocked(LineageError):
     """
 
     def __init__(
-        self, repo: str, reasons: Sequence[str], reports: Sequence[Report] = (), *, exit_code: int = 1, remedy: str = ""
+        self,
+        repo: str,
+        reasons: Sequence[str],
+        reports: Sequence[Report] = (),
+        *,
+        exit_code: int = 1,
+        remedy: str = "",
+        sent: str = "no weights were sent",
     ) -> None:
         self.repo = repo
         self.reasons = tuple(reasons)
         self.reports = tuple(reports)
         self.exit_code = exit_code
-        lines = [f"upload to {repo} blocked, no weights were sent", *(f"  {reason}" for reason in reasons)]
+        lines = [f"upload to {repo} blocked, {sent}", *(f"  {reason}" for reason in reasons)]
         super().__init__("\n".join([*lines, *([remedy] if remedy else [])]))
 
     @property

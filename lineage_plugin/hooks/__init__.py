@@ -2,7 +2,8 @@
 
 :func:`check_before_upload` is the check by itself; :class:`LineageApi` is a client of the Hub that makes it before
 every upload; :func:`install_gate` guards a whole process, whoever uploads in it, and so does ``LINEAGE_GATE=strict`` in
-the environment. What is stopped raises :class:`~lineage_plugin.errors.UploadBlocked`.
+the environment; :class:`LineageCallback` does it for trainers. What is stopped raises
+:class:`~lineage_plugin.errors.UploadBlocked`.
 
 Names are imported when they are first used.
 """
@@ -16,13 +17,15 @@ if TYPE_CHECKING:
     from lineage_plugin.hooks.gate import Gate, install_gate
     from lineage_plugin.hooks.hub_api import LineageApi, check_before_upload
     from lineage_plugin.hooks.preflight import Cleared
+    from lineage_plugin.hooks.trainer import LineageCallback
 
-__all__ = ["Cleared", "Gate", "LineageApi", "UploadBlocked", "check_before_upload", "install_gate"]
+__all__ = ["Cleared", "Gate", "LineageApi", "LineageCallback", "UploadBlocked", "check_before_upload", "install_gate"]
 
 _HOME = {
     "Cleared": "lineage_plugin.hooks.preflight",
     "Gate": "lineage_plugin.hooks.gate",
     "LineageApi": "lineage_plugin.hooks.hub_api",
+    "LineageCallback": "lineage_plugin.hooks.trainer",
     "UploadBlocked": "lineage_plugin.errors",
     "check_before_upload": "lineage_plugin.hooks.hub_api",
     "install_gate": "lineage_plugin.hooks.gate",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from lineage_plugin.policy.types import Policy
     from lineage_plugin.report import FailOn
 
-__all__ = ["MODE", "Gate", "Mode", "install_gate", "mode_wanted"]
+__all__ = ["MODE", "Gate", "Mode", "hook_client", "install_gate", "make_gate", "mode_wanted"]
 
 MODE = "LINEAGE_GATE"
 Mode = Literal["strict", "warn"]
@@ -49,10 +49,15 @@ class Gate:
 
     Args:
         rules: What uploads are held against.
+
+    Attributes:
+        rules: The same.
+        blocked: What it stopped, the latest last: uploads in the background may swallow what they raise.
     """
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
+        self.blocked: list[UploadBlocked] = []
         self._guard = Guard(None, self._examine, _locate)
 
     def __enter__(self) -> Gate:
@@ -108,16 +113,33 @@ class Gate:
                     earlier=WATCH.sent(found.endpoint, found.repo),
                     progress=progress,
                 )
-        except UploadBlocked:
+        except UploadBlocked as error:
+            self.blocked.append(error)
             _OPERATIONS.spend(operations)
             raise
+
+
+def make_gate(
+    *,
+    mode: Mode = "strict",
+    policy: Policy | None = None,
+    bases: Sequence[str] = (),
+    fail_on: FailOn | None = None,
+    options: Options | None = None,
+    override: str | None = None,
+) -> Gate:
+    """Return a gate that is not installed yet; arguments and errors as for :func:`install_gate`."""
+    if mode not in ("strict", "warn"):
+        raise UsageError(f"'{one_line(str(mode), 40)}' is no mode of the gate: strict or warn")
+    reason_given(override)
+    return Gate(Rules(policy, tuple(bases), fail_on, options or Options(), override, warn_only=mode == "warn"))
 
 
 def install_gate(
     *,
     mode: Mode = "strict",
     policy: Policy | None = None,
-    bases: tuple[str, ...] = (),
+    bases: Sequence[str] = (),
     fail_on: FailOn | None = None,
     options: Options | None = None,
     override: str | None = None,
@@ -133,7 +155,7 @@ def install_gate(
         mode: ``strict`` blocks, ``warn`` only says what it would block.
         policy: What is made of the findings; None: the policy that is found, as for ``lineage check``.
         bases: Where the bases are, instead of what the cards declare: paths or ids.
-        fail_on: The lowest level of finding that blocks.
+        fail_on: The lowest level of finding that blocks; None: as the policy says, else errors.
         options: Choices of the checks; endpoint and token are those of each upload.
         override: Why everything goes whatever is found; None: as ``LINEAGE_OVERRIDE`` says. It is recorded.
 
@@ -148,11 +170,8 @@ def install_gate(
         >>> with install_gate():  # doctest: +SKIP
         ...     model.push_to_hub("me/my-finetune")
     """
-    if mode not in ("strict", "warn"):
-        raise UsageError(f"'{one_line(str(mode), 40)}' is no mode of the gate: strict or warn")
-    reason_given(override)
-    rules = Rules(policy, tuple(bases), fail_on, options or Options(), override, warn_only=mode == "warn")
-    return Gate(rules).install()
+    gate = make_gate(mode=mode, policy=policy, bases=bases, fail_on=fail_on, options=options, override=override)
+    return gate.install()
 
 
 def mode_wanted() -> Mode | None:

@@ -219,7 +219,8 @@ def _hold_committed(found: Sending, ledger: _Ledger) -> None:
 def _changed(found: Sending, file: OutgoingFile) -> UploadBlocked:
     name = one_line(file.name, 200) or f"an object of {file.size} bytes ({one_line(file.sha256 or '', 12)}...)"
     reason = f"{name}: these bytes were not checked: the file changed after the check, or was never seen by it"
-    return UploadBlocked(found.repo, [reason], exit_code=2, remedy="Run the upload again.")
+    sent = "no weights were sent" if found.step != "commit" else "no commit was made of it"
+    return UploadBlocked(found.repo, [reason], exit_code=2, remedy="Run the upload again.", sent=sent)
 
 
 WATCH = Watch()
