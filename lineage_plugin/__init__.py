@@ -9,7 +9,7 @@
 :func:`scan` asks a registry of known models, :func:`lint` reads the card alone. All of them return a :class:`Report`,
 an immutable value that :func:`render` turns into text or JSON. All of them take a :class:`Policy`, which
 :func:`load_policy` reads. :func:`fingerprint_model` makes the file that stands for a model. What goes wrong on purpose
-is a :class:`LineageError`.
+is a :class:`LineageError`. What guards uploads is in :mod:`lineage_plugin.hooks`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         UnreadableCheckpoint,
         UnsafeCheckpoint,
         UnsupportedEncoding,
+        UploadBlocked,
         UsageError,
     )
     from lineage_plugin.findings import Finding
@@ -57,6 +58,7 @@ __all__ = [
     "UnreadableCheckpoint",
     "UnsafeCheckpoint",
     "UnsupportedEncoding",
+    "UploadBlocked",
     "UsageError",
     "__version__",
     "check",

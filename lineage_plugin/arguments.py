@@ -27,6 +27,8 @@ examples:
   lineage lint ./my-finetune/README.md                 the card alone
   lineage fingerprint ./my-finetune --name owner/name  a file of some kilobytes that stands for the weights
   lineage registry build ./models ids.txt owner/base   known models: a folder, a file with an id a line, an id
+  lineage upload owner/name ./my-finetune              check, and upload what passes
+  lineage hook install                                 check what git pushes from here
   lineage scan ./my-finetune                           which of the known models it comes from
 
 exit codes:
@@ -66,13 +68,7 @@ def parser() -> argparse.ArgumentParser:
 
     check = _command(commands, "check", "test the weights against the bases that the model card declares")
     check.add_argument("model", metavar="MODEL", help="local folder or file, owner/name[@revision], or a fingerprint")
-    check.add_argument(
-        "--base",
-        metavar="BASE",
-        action="append",
-        default=[],
-        help="test against this base, or its fingerprint, instead of the declared ones; may be repeated",
-    )
+    _base(check)
     check.add_argument(
         "--candidate",
         metavar="MODEL",
@@ -151,10 +147,16 @@ def parser() -> argparse.ArgumentParser:
     registry = _command(commands, "registry", "build and keep a registry of known models")
     actions = _registry_actions(registry)
 
+    upload = _command(commands, "upload", "check a folder, and upload it to a model repository if it passes")
+    _upload_options(upload)
+
+    hook = _command(commands, "hook", "check models before git pushes them")
+    actions += _hook_actions(hook)
+
     for command, model in ((check, "model"), (compare, "suspect"), (scan, "model"), (lint, "card_or_model")):
         _reporting(command)
         command.set_defaults(policy_for=model)
-    for command in (check, compare, scan, lint, fingerprint, *actions):
+    for command in (check, compare, scan, lint, fingerprint, upload, *actions):
         _common(command)
     return lineage
 
@@ -217,6 +219,89 @@ def _registry_actions(registry: _Parser) -> list[_Parser]:
     for parser in (shown, stats):
         parser.add_argument("--json", action="store_true", help="print JSON")
     return found
+
+
+def _upload_options(upload: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``lineage upload``; the names are those of ``hf upload``."""
+    upload.add_argument("repo", metavar="REPO", help="owner/name; made if it is not there")
+    upload.add_argument("folder", metavar="FOLDER", help="the local folder")
+    _base(upload)
+    _held_to(upload)
+    upload.add_argument(
+        "--override",
+        metavar="REASON",
+        help="upload whatever is found, and record why: in the commit's description and in the cache folder",
+    )
+    upload.add_argument("--dry-run", action="store_true", help="check, and say what would be uploaded")
+    output = upload.add_argument_group("output")
+    output.add_argument("--format", choices=formats(), default="text", help="of the report; default: text")
+    output.add_argument("--output", metavar="FILE", help="write the report to FILE, whole or not at all")
+    evidence = upload.add_argument_group("evidence in the repository")
+    evidence.add_argument(
+        "--write-card", action="store_true", help="write what was found into a section of the folder's README.md, too"
+    )
+    evidence.add_argument(
+        "--write-fingerprint", action="store_true", help="write the model's fingerprint into the folder, too"
+    )
+    sending = upload.add_argument_group("uploading")
+    sending.add_argument(
+        "--path-in-repo", metavar="PATH", default="", help="folder of the repository (default: its top)"
+    )
+    sending.add_argument("--revision", metavar="BRANCH", help="branch to commit to (default: main)")
+    sending.add_argument("--create-pr", action="store_true", help="open a pull request instead")
+    sending.add_argument("--private", action="store_true", help="make the repository private, if it is made")
+    sending.add_argument("--include", metavar="PATTERN", action="append", help="only files that match; may be repeated")
+    sending.add_argument("--exclude", metavar="PATTERN", action="append", help="no files that match; may be repeated")
+    sending.add_argument("--message", metavar="TEXT", help="first line of the commit's message")
+
+
+def _base(action: argparse.ArgumentParser) -> None:
+    action.add_argument(
+        "--base",
+        metavar="BASE",
+        action="append",
+        default=[],
+        help="test against this base, or its fingerprint, instead of the declared ones; may be repeated",
+    )
+
+
+def _held_to(action: argparse.ArgumentParser) -> None:
+    """Add the options that say what an upload or a push is held against."""
+    action.add_argument(
+        "--fail-on",
+        choices=get_args(FailOn),
+        help="lowest level of finding that blocks (default: as the policy says, else error)",
+    )
+    action.add_argument(
+        "--policy",
+        metavar="FILE",
+        dest="policy_file",
+        help="what is made of the findings (default: as for lineage check)",
+    )
+
+
+def _hook_actions(hook: _Parser) -> list[_Parser]:
+    """Add the subcommands of ``lineage hook``."""
+    actions = hook.add_subparsers(title="actions", metavar="ACTION", required=True, dest="action")
+    install = _command(actions, "install", "put the pre-push hook into a git repository, or change its options")
+    uninstall = _command(actions, "uninstall", "remove it, and put back what was there before")
+    status = _command(actions, "status", "say whether it is installed (exit code 0) or not (1)")
+    for action in (install, uninstall, status):
+        action.add_argument("--folder", metavar="DIR", default=".", help="the repository (default: the current folder)")
+    run = _command(actions, "run", "do what a hook does; hooks call this")
+    hooks = run.add_subparsers(title="hooks", metavar="HOOK", required=True, dest="hook")
+    push = _command(hooks, "pre-push", "check what git says on standard input that it will push")
+    push.add_argument("remote", metavar="REMOTE", help="name of the remote")
+    push.add_argument("url", metavar="URL", help="its address")
+    framework = _command(hooks, "pre-commit-push", "check what the pre-commit framework says will be pushed")
+    cards = _command(hooks, "pre-commit", "lint the model cards among files")
+    cards.add_argument("files", metavar="FILE", nargs="*", help="changed files")
+    for action in (install, push, framework):
+        _base(action)
+    cards.set_defaults(base=[])
+    for action in (install, push, framework, cards):
+        _held_to(action)
+    return [install, uninstall, status, push, framework, cards]
 
 
 def _command(commands: argparse._SubParsersAction[_Parser], name: str, summary: str) -> _Parser:

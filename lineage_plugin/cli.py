@@ -94,7 +94,7 @@ def _policy(args: argparse.Namespace) -> Policy | None:
 
 def _published(report: Report, args: argparse.Namespace) -> int:
     """Write a report where it is wanted, and return the exit code that it stands for."""
-    publish(report, format=args.format, output=args.output)
+    publish([report], format=args.format, output=args.output)
     if args.output not in (None, "-") and not args.quiet:
         from lineage_plugin.report.outline import headline
         from lineage_plugin.report.phrases import summary
@@ -164,6 +164,12 @@ def _hook(args: argparse.Namespace, options: Options, progress: Progress | None)
     return run(args, options, progress)
 
 
+def _upload(args: argparse.Namespace, options: Options, progress: Progress | None) -> int:
+    from lineage_plugin.hooks.upload_command import run
+
+    return run(args, options, progress)
+
+
 _CALLS: dict[str, Callable[[argparse.Namespace, Options, Progress | None], int]] = {
     "check": _check,
     "compare": _compare,
@@ -172,6 +178,7 @@ _CALLS: dict[str, Callable[[argparse.Namespace, Options, Progress | None], int]]
     "lint": _lint,
     "registry": _registry,
     "scan": _scan,
+    "upload": _upload,
 }
 
 

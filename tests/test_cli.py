@@ -159,10 +159,10 @@ def test_help_takes_less_than_300_ms_of_cpu() -> None:
 def test_help_shows_the_commands_there_are_and_no_way_to_pass_a_token() -> None:
     run = lineage("--help")
     assert (run.returncode, run.stderr) == (0, "")
-    for word in ("check", "compare", "scan", "lint", "fingerprint", "registry", "HF_TOKEN", "exit codes"):
+    words = ("check", "compare", "scan", "lint", "fingerprint", "registry", "upload", "hook", "HF_TOKEN", "exit codes")
+    for word in words:
         assert word in run.stdout
-    assert "upload" not in run.stdout
-    for command in ("check", "compare", "scan", "lint"):
+    for command in ("check", "compare", "scan", "lint", "upload"):
         shown = lineage(command, "--help").stdout
         assert "--token" not in shown
         assert "{cyclonedx,html,json,markdown,predicate,sarif,text}" in shown
@@ -250,6 +250,8 @@ def test_every_error_has_its_exit_code_and_is_one_inert_line(
     kind: type[errors.LineageError], capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail() -> int:
+        if issubclass(kind, errors.UploadBlocked):
+            raise kind(samples.HOSTILE, ["is broken\n"], exit_code=kind.exit_code)
         structured = issubclass(kind, (errors.InputError, errors.HubError))
         raise kind(samples.HOSTILE, "is broken\n") if structured else kind(samples.HOSTILE + "\nis broken")  # type: ignore[call-arg]
 

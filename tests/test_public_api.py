@@ -25,6 +25,7 @@ PUBLIC = {
     "UnreadableCheckpoint",
     "UnsafeCheckpoint",
     "UnsupportedEncoding",
+    "UploadBlocked",
     "UsageError",
     "__version__",
     "check",

@@ -13,7 +13,7 @@ from lineage_plugin.checkpoint.names import shown
 from lineage_plugin.checkpoint.types import FileInfo
 from lineage_plugin.errors import UnreadableCheckpoint, UsageError
 
-__all__ = ["Stamp", "inside", "list_files", "opened", "read_exactly"]
+__all__ = ["Stamp", "changed", "inside", "list_files", "opened", "read_exactly"]
 
 _MOST_FILES = 10_000
 _DEEPEST = 4
@@ -54,13 +54,18 @@ def opened(path: Path, *, expect: Stamp | None = None) -> Iterator[tuple[int, St
             raise UnreadableCheckpoint(where, "this is not a regular file", "Give a file or a folder of files.")
         found = Stamp(status.st_size, status.st_mtime_ns, status.st_ino)
         if expect is not None and found != expect:
-            raise UnreadableCheckpoint(where, "the file changed while it was read", "Run again when it is complete.")
+            raise changed(path)
         yield descriptor, found
     except OSError as error:
         raise UnreadableCheckpoint(where, _reason(error), "") from error
     finally:
         if descriptor >= 0:
             os.close(descriptor)
+
+
+def changed(path: Path) -> UnreadableCheckpoint:
+    """Return the error for a file that is no longer what it was."""
+    return UnreadableCheckpoint(shown(path), "the file changed while it was read", "Run again when it is complete.")
 
 
 def read_exactly(descriptor: int, start: int, size: int) -> bytes:

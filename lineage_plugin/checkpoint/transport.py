@@ -27,7 +27,7 @@ from lineage_plugin.checkpoint.ledger import Ledger
 from lineage_plugin.checkpoint.names import shown
 from lineage_plugin.errors import HubError, HubUnreachable, UsageError
 
-__all__ = ["Answer", "Patience", "Transport"]
+__all__ = ["Answer", "Patience", "Transport", "client_errors", "network_problem"]
 
 _TIMEOUTS = (10.0, 30.0, 30.0, 60.0)
 """Seconds to connect, to wait for bytes, to send, and to wait for a free connection."""
@@ -225,7 +225,7 @@ class Transport:
             headers |= self._secret
         if wanted.span is not None:
             headers["range"] = f"bytes={wanted.span[0]}-{wanted.span[1] - 1}"
-        http_error, invalid = _client_errors()
+        http_error, invalid = client_errors()
         counted = False
         try:
             with get_session().stream(
@@ -247,7 +247,7 @@ class Transport:
         except http_error as error:
             if not counted and type(error).__name__ not in _UNSENT:
                 self._ledger.request()
-            raise _Passing(_network_problem(error)) from None
+            raise _Passing(network_problem(error)) from None
         except invalid:
             raise HubError(
                 self.repo, "the server gives an address that cannot be used", "Check the endpoint."
@@ -337,8 +337,12 @@ def _origin(parts: SplitResult) -> tuple[str, str, int]:
 
 
 @lru_cache(maxsize=1)
-def _client_errors() -> tuple[type[Exception], tuple[type[Exception], ...]]:
-    """The errors of the HTTP library under huggingface_hub, whose name differs between its versions."""
+def client_errors() -> tuple[type[Exception], tuple[type[Exception], ...]]:
+    """Return the errors of the HTTP library under huggingface_hub, whose name differs between its versions.
+
+    Returns:
+        That of everything that may go wrong on the way, and those of a wrong use.
+    """
     from huggingface_hub.errors import HfHubHTTPError
 
     base = next(kind for kind in HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError")
@@ -346,7 +350,7 @@ def _client_errors() -> tuple[type[Exception], tuple[type[Exception], ...]]:
     return library.HTTPError, (library.InvalidURL, library.StreamError)
 
 
-def _network_problem(error: Exception) -> str:
+def network_problem(error: Exception) -> str:
     """Describe a network error without its text, which may hold an address with a signature."""
     phrases = {
         "ConnectTimeout": f"no connection within {_TIMEOUTS[0]:.0f} s",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from lineage_plugin.policy.types import Policy
     from lineage_plugin.report import FailOn
 
-__all__ = ["LineageApi", "check_before_upload"]
+__all__ = ["LineageApi", "check_before_upload", "described", "held_to"]
 
 _CLEARED: ContextVar[tuple[str, ...]] = ContextVar("lineage_cleared", default=())
 """Repositories that an upload is under way to which was cleared as a whole: its parts are not checked again."""
@@ -135,7 +135,7 @@ class LineageApi(HfApi):
             ignore_patterns=arguments.get("ignore_patterns"),
         )
         with self._cleared(staged, arguments, ()) as cleared:
-            return super().upload_folder(**_described(arguments, cleared))
+            return super().upload_folder(**described(arguments, cleared))
 
     def create_commit(self, repo_id: str, operations: Iterable[Any], **arguments: Any) -> Any:
         """Check, then make a commit; arguments, result and errors as for ``HfApi.create_commit``.
@@ -153,7 +153,7 @@ class LineageApi(HfApi):
         additions = [one for one in listed if isinstance(one, CommitOperationAdd)]
         deleted = tuple(one.path_in_repo for one in listed if isinstance(one, CommitOperationDelete))
         with self._cleared(_of(additions), {"repo_id": repo_id, **arguments}, deleted) as cleared:
-            return super().create_commit(repo_id, listed, **_described(arguments, cleared))
+            return super().create_commit(repo_id, listed, **described(arguments, cleared))
 
     def preupload_lfs_files(self, repo_id: str, additions: Iterable[CommitOperationAdd], **arguments: Any) -> None:
         """Check, then send files ahead of a commit; arguments and errors as for ``HfApi.preupload_lfs_files``.
@@ -183,19 +183,32 @@ class LineageApi(HfApi):
                 earlier=WATCH.sent(self.endpoint, repo),
                 progress=progress,
             )
-        WATCH.clear(self.endpoint, cleared)
-        hook_client()
-
-        def locate(file: OutgoingFile) -> Path | bytes | None:
-            found = staged.files.get(file.name)
-            return None if found is None else found.whole()
-
         within = _CLEARED.set((*_CLEARED.get(), repo))
         try:
-            with WATCH.guarding(Guard((self.endpoint.rstrip("/"), repo), None, locate)):
+            with held_to(cleared, staged, self.endpoint):
                 yield cleared
         finally:
             _CLEARED.reset(within)
+
+
+@contextmanager
+def held_to(cleared: Cleared, staged: Staged, endpoint: str) -> Iterator[None]:
+    """Let what was cleared go, and nothing else of weights and cards to the same repository, while the block runs.
+
+    Args:
+        cleared: The clearance.
+        staged: The files that the block uploads.
+        endpoint: Address of the Hub.
+    """
+
+    def locate(file: OutgoingFile) -> Path | bytes | None:
+        found = staged.files.get(file.name)
+        return None if found is None else found.whole()
+
+    WATCH.clear(endpoint, cleared)
+    hook_client()
+    with WATCH.guarding(Guard((endpoint.rstrip("/"), cleared.repo), None, locate)):
+        yield
 
 
 def _is_model(arguments: dict[str, Any]) -> bool:
@@ -207,7 +220,7 @@ def _of(additions: Sequence[CommitOperationAdd]) -> Staged:
     return from_operations(one for one in additions if not one._is_uploaded)
 
 
-def _described(arguments: dict[str, Any], cleared: Cleared) -> dict[str, Any]:
+def described(arguments: dict[str, Any], cleared: Cleared) -> dict[str, Any]:
     """Add the reason of an override to the description of the commit."""
     if cleared.reason is None:
         return arguments

@@ -25,7 +25,7 @@ from lineage_plugin.hooks.rules import Rules
 from lineage_plugin.hooks.staged import Staged, laid_out
 from lineage_plugin.judge.types import Report
 from lineage_plugin.options import Options, Progress
-from lineage_plugin.outcome import Outcome, code_of
+from lineage_plugin.outcome import ExitCode, Outcome, code_of
 from lineage_plugin.outcome import gravest_first as gravest_outcomes_first
 from lineage_plugin.report.phrases import summary
 from lineage_plugin.targets import CARD, Target
@@ -124,14 +124,16 @@ def clear(
         [_reason(outcome) for outcome in grave],
         found.reports,
         exit_code=grave[0].code,
-        remedy=_REMEDY,
+        remedy=_REMEDIES.get(grave[0].code, _OVERRIDE),
     )
 
 
-_REMEDY = (
-    "Correct the model card or the weights. To upload all the same, say why: the reason is recorded "
-    f"({OVERRIDE}='...', or override=)."
-)
+_OVERRIDE = f"To upload all the same, say why: the reason is recorded ({OVERRIDE}='...', or override=)."
+_REMEDIES: dict[ExitCode, str] = {
+    1: f"Correct the model card or the weights. {_OVERRIDE}",
+    3: f"It could not be decided. {_OVERRIDE}",
+    4: f"What could not be found out is not let go: run it again. {_OVERRIDE}",
+}
 
 
 def examine(

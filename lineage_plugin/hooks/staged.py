@@ -27,7 +27,16 @@ from lineage_plugin.text import one_line
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd
 
-__all__ = ["SAMPLE", "Staged", "StagedFile", "from_folder", "from_operations", "laid_out", "looks_like_weights"]
+__all__ = [
+    "SAMPLE",
+    "Staged",
+    "StagedFile",
+    "folder_in_repo",
+    "from_folder",
+    "from_operations",
+    "laid_out",
+    "looks_like_weights",
+]
 
 SAMPLE = 512
 """First bytes of a file that are looked at; as many as the client of the Hub sends ahead."""
@@ -114,7 +123,7 @@ class Staged:
 
 def from_folder(
     folder: Path,
-    path_in_repo: str = "",
+    path_in_repo: str | None = None,
     *,
     allow_patterns: str | Sequence[str] | None = None,
     ignore_patterns: str | Sequence[str] | None = None,
@@ -138,9 +147,14 @@ def from_folder(
     allowed = allow_patterns if allow_patterns is None or isinstance(allow_patterns, str) else list(allow_patterns)
     paths = sorted(path.relative_to(folder).as_posix() for path in folder.glob("**/*") if path.is_file())
     kept = filter_repo_objects(paths, allow_patterns=allowed, ignore_patterns=[*ignored, *DEFAULT_IGNORE_PATTERNS])
-    below = path_in_repo.strip("/").removeprefix("./").strip("/")
-    prefix = f"{below}/" if below not in ("", ".") else ""
+    prefix = folder_in_repo(path_in_repo)
     return _staged(_local_file(prefix + path, folder.absolute() / path) for path in kept)
+
+
+def folder_in_repo(path_in_repo: str | None) -> str:
+    """Return what the names of files in a folder of a repository begin with: nothing, or the folder with a slash."""
+    below = (path_in_repo or "").strip("/").removeprefix("./").strip("/")
+    return f"{below}/" if below not in ("", ".") else ""
 
 
 def from_operations(operations: Iterable[CommitOperationAdd]) -> Staged:

@@ -18,7 +18,7 @@ from lineage_plugin._links import DOCS
 from lineage_plugin._version import __version__
 from lineage_plugin.errors import UsageError
 from lineage_plugin.findings import CODES, Finding, gravest_first
-from lineage_plugin.judge.types import Comparison, ModelSummary, Report
+from lineage_plugin.judge.types import Comparison, Evidence, ModelSummary, Report
 from lineage_plugin.policy.words import policy_line
 from lineage_plugin.report import outline, parents, phrases
 from lineage_plugin.report.markup import code, fenced, html_code, row, text, verbatim
@@ -26,7 +26,7 @@ from lineage_plugin.report.picture import Bar, picture
 from lineage_plugin.report.places import place
 from lineage_plugin.text import ELLIPSIS
 
-__all__ = ["fit", "render", "render_all"]
+__all__ = ["evidence_cell", "fit", "heads_cell", "kept_cell", "relation_cell", "render", "render_all"]
 
 _WIDTH = 90
 """Columns of pictures: a comment on GitHub shows about as many without scrolling."""
@@ -154,7 +154,7 @@ def _overview(reports: Sequence[Report], unicode: bool) -> _Section:
     yield row(("Verdict", "Model", "Relation", "Base"))
     yield row(("---",) * 4)
     for report in reports:
-        found = [(_relation(one), code(one.base.id, cell=True)) for one in report.comparisons[:4]]
+        found = [(relation_cell(one), code(one.base.id, cell=True)) for one in report.comparisons[:4]]
         if len(report.comparisons) > 4:
             found.append((f"and {phrases.count(len(report.comparisons) - 4)} more", ""))
         if not found:
@@ -204,28 +204,39 @@ def _table(report: Report) -> _Section:
     yield row(("Base", "Relation", "log10 E", "Heads", "Kept", "Read"))
     yield row(("---", "---", "--:", "--:", "---", "--:"))
     for comparison in report.comparisons:
-        evidence, total = comparison.evidence, comparison.suspect_cost + comparison.base_cost
-        tossed = evidence.coins or any(stage.coins for stage in evidence.stages)
+        total = comparison.suspect_cost + comparison.base_cost
         yield row(
             (
                 code(comparison.base.id, cell=True),
-                _relation(comparison),
-                phrases.tenths(evidence.log10_e) if tossed else "no coins",
-                f"{phrases.count(evidence.heads)}/{phrases.count(evidence.coins)}" if evidence.coins else "no coins",
-                _kept(comparison),
+                relation_cell(comparison),
+                evidence_cell(comparison.evidence),
+                heads_cell(comparison.evidence),
+                kept_cell(comparison),
                 f"{phrases.size(total.bytes_read)} of {phrases.size(total.bytes_total)}",
             )
         )
     yield ""
 
 
-def _relation(comparison: Comparison) -> str:
+def relation_cell(comparison: Comparison) -> str:
+    """Return the relation in a few words, those that it rests on included."""
     rests = comparison.calibrated is not None and not comparison.evidence.exact
     label = text(phrases.relation(comparison, declared=False)[0], cell=True)
     return f"{label}, calibrated" if rests and comparison.relation in ("derived", "shared-init") else label
 
 
-def _kept(comparison: Comparison) -> str:
+def evidence_cell(evidence: Evidence) -> str:
+    """Return the logarithm of the e-value, rounded down."""
+    tossed = evidence.coins or any(stage.coins for stage in evidence.stages)
+    return phrases.tenths(evidence.log10_e) if tossed else "no coins"
+
+
+def heads_cell(evidence: Evidence) -> str:
+    """Return how many of the coins came up heads."""
+    return f"{phrases.count(evidence.heads)}/{phrases.count(evidence.coins)}" if evidence.coins else "no coins"
+
+
+def kept_cell(comparison: Comparison) -> str:
     """Return what is kept in a few words; the sentence is among the details."""
     if comparison.relation == "identical":
         return "all"

@@ -7,11 +7,12 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from lineage_plugin.errors import UsageError
-from lineage_plugin.report import render
+from lineage_plugin.report import render_all
 
 if TYPE_CHECKING:
     from lineage_plugin.judge.types import Report
@@ -24,11 +25,11 @@ _DESCRIBES = re.compile(
 """Names of the files of a model that are no weights."""
 
 
-def publish(report: Report, *, format: str, output: str | None) -> None:
-    """Write a report to standard output or a file.
+def publish(reports: Sequence[Report], *, format: str, output: str | None) -> None:
+    """Write a report, or several as one text, to standard output or a file.
 
     Args:
-        report: The report.
+        reports: The reports.
         format: One of :func:`lineage_plugin.report.formats`.
         output: The file, or None or ``-`` for standard output.
 
@@ -36,13 +37,14 @@ def publish(report: Report, *, format: str, output: str | None) -> None:
         UsageError: When the file cannot be written.
     """
     if output is not None and output != "-":
-        write_file(Path(output), render(report, format, color=False, width=100).encode("utf-8", errors="replace"))
+        text = render_all(reports, format, color=False, width=100)
+        write_file(Path(output), text.encode("utf-8", errors="replace"))
         return
     stream = sys.stdout
     if stream is None:  # started with standard output closed
         return
-    text = render(
-        report,
+    text = render_all(
+        reports,
         format,
         color=wants_color(stream),
         width=shutil.get_terminal_size((80, 24)).columns,

@@ -26,7 +26,7 @@ from lineage_plugin.cli import guarded
 from lineage_plugin.report.output import publish
 from tests.report import samples
 sys.stdout.reconfigure(errors="replace")
-sys.exit(guarded(lambda: publish(samples.{sample}(), format={format!r}, output={output!r}) or 7))
+sys.exit(guarded(lambda: publish([samples.{sample}()], format={format!r}, output={output!r}) or 7))
 """
 
 
@@ -159,13 +159,13 @@ def test_when_to_colour(
 def test_a_file_gets_the_report_in_utf_8_without_colours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     target = tmp_path / "report.txt"
-    publish(samples.hostile(), format="text", output=str(target))
+    publish([samples.hostile()], format="text", output=str(target))
     assert target.read_bytes().decode("utf-8") == render(samples.hostile(), "text", width=100)
     assert list(tmp_path.iterdir()) == [target]
 
 
 def test_a_dash_is_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
-    publish(samples.derived(), format="json", output="-")
+    publish([samples.derived()], format="json", output="-")
     assert capsys.readouterr().out == render(samples.derived(), "json")
 
 
@@ -177,7 +177,7 @@ def test_the_mode_of_a_file_is_kept_and_that_of_a_new_one_is_the_usual(tmp_path:
     mask = os.umask(0o027)
     try:
         for path in (old, new):
-            publish(samples.derived(), format="json", output=str(path))
+            publish([samples.derived()], format="json", output=str(path))
     finally:
         os.umask(mask)
     assert stat.S_IMODE(old.stat().st_mode) == 0o640
@@ -189,7 +189,7 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     target, link = tmp_path / "target", tmp_path / "link"
     target.write_text("x")
     link.symlink_to(target)
-    publish(samples.derived(), format="json", output=str(link))
+    publish([samples.derived()], format="json", output=str(link))
     assert link.is_symlink()
     assert target.read_text().startswith("{")
 
@@ -201,7 +201,7 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     received: list[bytes] = []
     reader = threading.Thread(target=lambda: received.append(pipe.read_bytes()))
     reader.start()
-    publish(samples.derived(), format="json", output=str(pipe))
+    publish([samples.derived()], format="json", output=str(pipe))
     reader.join(30)
     assert stat.S_ISFIFO(pipe.stat().st_mode)
     assert received == [render(samples.derived(), "json").encode()]

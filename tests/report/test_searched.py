@@ -277,7 +277,7 @@ def test_hostile_words_are_inert_everywhere(width: int) -> None:
 def test_a_pipe_gets_no_colours_and_only_what_it_can_show(sample: str, encoding: str) -> None:
     script = (
         "from lineage_plugin.report.output import publish; from tests.report import samples;"
-        f"publish(samples.{sample}(), format='text', output=None)"
+        f"publish([samples.{sample}()], format='text', output=None)"
     )
     environment = {**os.environ, "NO_COLOR": "1", "FORCE_COLOR": "1", "COLUMNS": "72", "PYTHONIOENCODING": encoding}
     run = subprocess.run(
