@@ -14,12 +14,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lineage_plugin.errors import UploadBlocked
-    from lineage_plugin.hooks.gate import Gate, install_gate
+    from lineage_plugin.hooks.gate import Gate, gates, install_gate
     from lineage_plugin.hooks.hub_api import LineageApi, check_before_upload
     from lineage_plugin.hooks.preflight import Cleared
     from lineage_plugin.hooks.trainer import LineageCallback
 
-__all__ = ["Cleared", "Gate", "LineageApi", "LineageCallback", "UploadBlocked", "check_before_upload", "install_gate"]
+__all__ = [
+    "Cleared",
+    "Gate",
+    "LineageApi",
+    "LineageCallback",
+    "UploadBlocked",
+    "check_before_upload",
+    "gates",
+    "install_gate",
+]
 
 _HOME = {
     "Cleared": "lineage_plugin.hooks.preflight",
@@ -28,6 +37,7 @@ _HOME = {
     "LineageCallback": "lineage_plugin.hooks.trainer",
     "UploadBlocked": "lineage_plugin.errors",
     "check_before_upload": "lineage_plugin.hooks.hub_api",
+    "gates": "lineage_plugin.hooks.gate",
     "install_gate": "lineage_plugin.hooks.gate",
 }
 

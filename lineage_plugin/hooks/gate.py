@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from lineage_plugin.policy.types import Policy
     from lineage_plugin.report import FailOn
 
-__all__ = ["MODE", "Gate", "Mode", "hook_client", "install_gate", "make_gate", "mode_wanted"]
+__all__ = ["MODE", "Gate", "Mode", "gates", "hook_client", "install_gate", "make_gate", "mode_wanted"]
 
 MODE = "LINEAGE_GATE"
 Mode = Literal["strict", "warn"]
@@ -59,6 +59,9 @@ class Gate:
         self.rules = rules
         self.blocked: list[UploadBlocked] = []
         self._guard = Guard(None, self._examine, _locate)
+
+    def __repr__(self) -> str:
+        return f"Gate({'warn' if self.rules.warn_only else 'strict'})"
 
     def __enter__(self) -> Gate:
         return self
@@ -172,6 +175,11 @@ def install_gate(
     """
     gate = make_gate(mode=mode, policy=policy, bases=bases, fail_on=fail_on, options=options, override=override)
     return gate.install()
+
+
+def gates() -> tuple[Gate, ...]:
+    """Return the gates that this process has."""
+    return tuple(_installed)
 
 
 def mode_wanted() -> Mode | None:

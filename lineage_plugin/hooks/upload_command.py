@@ -105,7 +105,8 @@ def _uploaded(
     if args.quiet:
         disable_progress_bars()
     try:
-        api.create_repo(args.repo, private=args.private or None, exist_ok=True)
+        if not api.repo_exists(args.repo):
+            api.create_repo(args.repo, private=args.private or None)
         made = api.upload_folder(**described(arguments, cleared))
     except RepositoryNotFoundError as error:
         raise HubNotFound(args.repo, "there is no such repository, or this token may not see it") from error
