@@ -11,7 +11,6 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,6 +25,7 @@ from lineage_plugin.text import one_line
 
 if TYPE_CHECKING:
     from lineage_plugin.hooks.preflight import Cleared
+    from lineage_plugin.hooks.staged import StagedFile
     from lineage_plugin.policy.types import Policy
     from lineage_plugin.report import FailOn
 
@@ -226,11 +226,11 @@ def _hook(client: Any) -> Any:
     return client
 
 
-def _locate(file: OutgoingFile) -> Path | bytes | None:
+def _locate(file: OutgoingFile) -> StagedFile | None:
     from lineage_plugin.hooks.staged import staged_file
 
     operations, unknown = _OPERATIONS.upload_of([file])
     if unknown:
         return None
     operation = next(one for one in operations if one.path_in_repo == file.name)
-    return staged_file(operation).whole()
+    return staged_file(operation)

@@ -18,7 +18,6 @@ from lineage_plugin.hooks.preflight import Cleared, Destination, clear
 from lineage_plugin.hooks.rules import Rules
 from lineage_plugin.hooks.staged import Staged, from_folder, from_operations
 from lineage_plugin.hooks.watch import WATCH, Guard, busy
-from lineage_plugin.hooks.wire import OutgoingFile
 from lineage_plugin.options import Options, Progress
 from lineage_plugin.report.progress import shown_progress
 
@@ -200,14 +199,9 @@ def held_to(cleared: Cleared, staged: Staged, endpoint: str) -> Iterator[None]:
         staged: The files that the block uploads.
         endpoint: Address of the Hub.
     """
-
-    def locate(file: OutgoingFile) -> Path | bytes | None:
-        found = staged.files.get(file.name)
-        return None if found is None else found.whole()
-
     WATCH.clear(endpoint, cleared)
     hook_client()
-    with WATCH.guarding(Guard((endpoint.rstrip("/"), cleared.repo), None, locate)):
+    with WATCH.guarding(Guard((endpoint.rstrip("/"), cleared.repo), None, lambda file: staged.files.get(file.name))):
         yield
 
 

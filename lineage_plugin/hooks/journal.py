@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from lineage_plugin.errors import UsageError
-from lineage_plugin.fingerprint.cache import cache_folder
+from lineage_plugin.shelf import cache_folder
 from lineage_plugin.text import one_line
 
 if TYPE_CHECKING:

@@ -170,6 +170,7 @@ def _placed(found: Outcome, tree: Tree, target: Target, name: str) -> Outcome:
             suspect=replace(report.suspect, sha256=digests or report.suspect.sha256),
             folder=None if report.folder is None or tree.folder is None else plain(report.folder),
             card=None if report.card is None else plain(report.card),
+            declared=replace(report.declared, file=report.declared.file and plain(report.declared.file)),
             summary=plain(report.summary),
             findings=tuple(_finding(finding, plain) for finding in report.findings),
         )

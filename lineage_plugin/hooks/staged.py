@@ -7,6 +7,7 @@ copies, for a check follows no link of a card or a configuration out of its fold
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import shutil
@@ -21,6 +22,7 @@ from lineage_plugin.checkpoint.formats import is_weight_file
 from lineage_plugin.checkpoint.layout import NOT_WEIGHTS
 from lineage_plugin.checkpoint.names import is_plain_path
 from lineage_plugin.errors import UsageError
+from lineage_plugin.hooks.digests import Digests
 from lineage_plugin.hooks.judge import Tree
 from lineage_plugin.text import one_line
 
@@ -90,12 +92,21 @@ class StagedFile:
         """Whether it looks like weights."""
         return looks_like_weights(self.name, self.first)
 
-    def whole(self) -> Path | bytes:
-        """Return where the file lies, or all of it."""
-        if isinstance(self.content, Path | bytes):
-            return self.content
+    def sha256(self) -> str:
+        """Return the digest of its bytes as they are now.
+
+        Raises:
+            UnreadableCheckpoint: When a local file cannot be read.
+        """
+        if isinstance(self.content, Path):
+            return Digests().of([self.content])[self.content]
+        if isinstance(self.content, bytes):
+            return hashlib.sha256(self.content).hexdigest()
+        digest = hashlib.sha256()
         with _rewound(self.content) as stream:
-            return stream.read()
+            while chunk := stream.read(1 << 20):
+                digest.update(chunk)
+        return digest.hexdigest()
 
     @property
     def matters(self) -> bool:

@@ -24,6 +24,7 @@ from lineage_plugin.text import one_line
 if TYPE_CHECKING:
     from lineage_plugin.hooks.digests import FileStamp
     from lineage_plugin.hooks.preflight import Cleared
+    from lineage_plugin.hooks.staged import StagedFile
 
 __all__ = ["WATCH", "Examiner", "Guard", "Watch"]
 
@@ -65,7 +66,7 @@ class Guard:
 
     repo: tuple[str, str] | None
     examine: Examiner | None
-    locate: Callable[[OutgoingFile], Path | bytes | None]
+    locate: Callable[[OutgoingFile], StagedFile | None]
 
 
 class Watch:
@@ -159,18 +160,16 @@ class Watch:
             ledger.announced.update((file.name, file) for file in found.files)
 
     def _is_cleared(self, file: OutgoingFile, guard: Guard, ledger: _Ledger) -> bool:
-        from lineage_plugin.hooks.digests import Digests, unchanged
+        from lineage_plugin.hooks.digests import unchanged
 
-        place = guard.locate(file)
-        if place is None:
+        found = guard.locate(file)
+        if found is None:
             return False
-        if isinstance(place, bytes):
-            return hashlib.sha256(place).hexdigest() in ledger.digests
-        place = place.resolve()
-        known = ledger.states.get(place)
-        if known is not None and unchanged(place, known):
-            return True
-        return Digests().of([place])[place] in ledger.digests
+        if isinstance(found.content, Path):
+            known = ledger.states.get(found.content.resolve())
+            if known is not None and unchanged(found.content, known):
+                return True
+        return found.sha256() in ledger.digests
 
     def _ledger(self, endpoint: str, repo: str) -> _Ledger:
         with self._lock:
