@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -117,7 +118,8 @@ class Gate:
                     progress=progress,
                 )
         except UploadBlocked as error:
-            self.blocked.append(error)
+            # A copy: the traceback of the error itself holds whatever was about to be sent.
+            self.blocked.append(copy(error))
             _OPERATIONS.spend(operations)
             raise
 
@@ -200,10 +202,12 @@ def hook_client() -> None:
     from huggingface_hub.utils import _http
 
     with _LOCK:
-        factory = _http._GLOBAL_CLIENT_FACTORY
-        # Somebody may have set another factory since.
-        if not getattr(factory, "is_hooked", False):
-            _http.set_client_factory(_Hooked(factory))
+        with _http._CLIENT_LOCK:
+            factory = _http._GLOBAL_CLIENT_FACTORY
+            # Somebody may have set another factory since. To set it by set_client_factory would close the client that
+            # other threads are using.
+            if not getattr(factory, "is_hooked", False):
+                _http._GLOBAL_CLIENT_FACTORY = _Hooked(factory)
         _hook(get_session())
 
 
@@ -226,11 +230,7 @@ def _hook(client: Any) -> Any:
     return client
 
 
-def _locate(file: OutgoingFile) -> StagedFile | None:
+def _locate(file: OutgoingFile) -> list[StagedFile]:
     from lineage_plugin.hooks.staged import staged_file
 
-    operations, unknown = _OPERATIONS.upload_of([file])
-    if unknown:
-        return None
-    operation = next(one for one in operations if one.path_in_repo == file.name)
-    return staged_file(operation)
+    return [staged_file(operation) for operation in _OPERATIONS.meant(file)]

@@ -190,6 +190,28 @@ class LineageApi(HfApi):
             _CLEARED.reset(within)
 
 
+def _upload_large_folder(self: LineageApi, repo_id: str, folder_path: str | Path, **arguments: Any) -> None:
+    """Check, then upload a large folder; arguments and errors as for ``HfApi.upload_large_folder``.
+
+    Its threads try again whatever goes wrong, so what is blocked has to be blocked before they start.
+
+    Raises:
+        UploadBlocked: Before anything is sent.
+    """
+    upload = HfApi.upload_large_folder  # type: ignore[attr-defined]
+    if not _is_model(arguments):
+        upload(self, repo_id, folder_path, **arguments)
+        return
+    patterns = {name: arguments.get(name) for name in ("allow_patterns", "ignore_patterns")}
+    with self._cleared(from_folder(Path(folder_path), **patterns), {"repo_id": repo_id, **arguments}, ()):
+        upload(self, repo_id, folder_path, **arguments)
+
+
+if hasattr(HfApi, "upload_large_folder"):
+    # Clients before 2.0 have it; later ones do by upload_folder what it was for.
+    LineageApi.upload_large_folder = _upload_large_folder  # type: ignore[attr-defined]
+
+
 @contextmanager
 def held_to(cleared: Cleared, staged: Staged, endpoint: str) -> Iterator[None]:
     """Let what was cleared go, and nothing else of weights and cards to the same repository, while the block runs.
@@ -201,7 +223,13 @@ def held_to(cleared: Cleared, staged: Staged, endpoint: str) -> Iterator[None]:
     """
     WATCH.clear(endpoint, cleared)
     hook_client()
-    with WATCH.guarding(Guard((endpoint.rstrip("/"), cleared.repo), None, lambda file: staged.files.get(file.name))):
+    with WATCH.guarding(
+        Guard(
+            (endpoint.rstrip("/"), cleared.repo),
+            None,
+            lambda file: [staged.files[file.name]] if file.name in staged.files else [],
+        )
+    ):
         yield
 
 

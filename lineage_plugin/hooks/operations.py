@@ -90,11 +90,13 @@ class Operations:
         found: dict[int, tuple[_Noted, CommitOperationAdd]] = {}
         unknown = []
         for file in files:
-            own = next(((noted, one) for noted, one in alive if _is(one, file)), None)
-            if own is None:
-                unknown.append(file)
+            candidates = self._candidates(file, alive)
+            if candidates:
+                found[candidates[0][0].number] = candidates[0]
             else:
-                found[own[0].number] = own
+                unknown.append(file)
+        if not self._spent & found.keys():
+            alive = [(noted, one) for noted, one in alive if noted.number not in self._spent]
         groups = {_group(noted, one) for noted, one in found.values()}
         together = {noted.number: (noted, one) for noted, one in alive if _group(noted, one) in groups} | found
         by_name: dict[str, CommitOperationAdd] = {}
@@ -104,10 +106,22 @@ class Operations:
             by_name[one.path_in_repo] = one
         return list(by_name.values()), unknown
 
+    def meant(self, file: OutgoingFile) -> list[CommitOperationAdd]:
+        """Return the additions that an announced file can be of: one, unless several look the same."""
+        return [one for _, one in self._candidates(file, list(self._alive()))]
+
     def spend(self, operations: Iterable[CommitOperationAdd]) -> None:
-        """Leave additions out from now on: their upload was blocked, though something may still refer to them."""
+        """Prefer others from now on: the upload of these was blocked, though something may still refer to them."""
         with self._lock:
             self._spent.update(self._noted[id(one)].number for one in operations if id(one) in self._noted)
+
+    def _candidates(
+        self, file: OutgoingFile, alive: list[tuple[_Noted, CommitOperationAdd]]
+    ) -> list[tuple[_Noted, CommitOperationAdd]]:
+        """Return which additions look like a file: no spent ones and none of other threads, if there are others."""
+        same = [(noted, one) for noted, one in alive if _is(one, file)]
+        fresh = [(noted, one) for noted, one in same if noted.number not in self._spent] or same
+        return [(noted, one) for noted, one in fresh if noted.thread == threading.get_ident()] or fresh
 
     def _note(self, operation: CommitOperationAdd) -> None:
         key = id(operation)
@@ -126,10 +140,9 @@ class Operations:
     def _alive(self) -> Iterator[tuple[_Noted, CommitOperationAdd]]:
         with self._lock:
             noted = sorted(self._noted.values(), key=lambda one: one.number, reverse=True)
-            spent = set(self._spent)
         for one in noted:
             operation = one.operation()
-            if operation is not None and one.number not in spent and not operation._is_committed:
+            if operation is not None and not operation._is_committed:
                 yield one, operation
 
 

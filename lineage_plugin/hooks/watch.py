@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -46,12 +46,34 @@ class _Ledger:
         states: The states that local files were in when they were cleared.
         sent: Where the local weights that were cleared lie, by their names in the repository.
         announced: What was announced, by name.
+        earlier: sha256 of what may go as part of uploads that have begun, but is to be looked at when it is announced
+            again: the repository is another one now.
+        committed: Whether there was a commit since the last announcement.
+        stopped: Whether a commit was stopped since the last announcement.
     """
 
     digests: set[str] = field(default_factory=set)
     states: dict[Path, FileStamp] = field(default_factory=dict)
     sent: dict[str, Path] = field(default_factory=dict)
     announced: dict[str, OutgoingFile] = field(default_factory=dict)
+    earlier: set[str] = field(default_factory=set)
+    committed: bool = False
+    stopped: bool = False
+
+    def clear(self, cleared: Cleared) -> None:
+        """Let files go."""
+        self.digests.update(cleared.digests.values())
+        self.states.update(cleared.places.values())
+
+    def covers(self, file: StagedFile) -> bool:
+        """Return whether a file may be announced."""
+        from lineage_plugin.hooks.digests import unchanged
+
+        if isinstance(file.content, Path):
+            known = self.states.get(file.content.resolve())
+            if known is not None and unchanged(file.content, known):
+                return True
+        return bool(self.digests) and file.sha256() in self.digests
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,12 +83,14 @@ class Guard:
     Attributes:
         repo: The repository, as ``(endpoint, owner/name)``; None for all.
         examine: What looks at uploads that were not cleared; None: they are blocked.
-        locate: Finds the local files of an announced upload, by name.
+        locate: Finds the local files that an announced file can be.
+        ledgers: What it has cleared itself, by repository. It counts for this guard alone: another one may be stricter.
     """
 
     repo: tuple[str, str] | None
     examine: Examiner | None
-    locate: Callable[[OutgoingFile], StagedFile | None]
+    locate: Callable[[OutgoingFile], Sequence[StagedFile]]
+    ledgers: dict[tuple[str, str], _Ledger] = field(default_factory=dict, repr=False)
 
 
 class Watch:
@@ -81,10 +105,8 @@ class Watch:
         """Let files go, from now on."""
         with self._lock:
             ledger = self._ledger(endpoint, cleared.repo)
-            ledger.digests.update(cleared.digests.values())
-            ledger.states.update(cleared.places.values())
-            weights = {name: path for name, (path, _) in cleared.places.items() if not name.endswith(CARD)}
-            ledger.sent.update(weights)
+            ledger.clear(cleared)
+            _note_sent(cleared, ledger)
 
     def sent(self, endpoint: str, repo: str) -> dict[str, Path]:
         """Return where weights lie that were cleared for a repository, by their names there."""
@@ -137,39 +159,46 @@ class Watch:
 
     def _hold(self, found: Sending, guard: Guard, authorization: str | None) -> None:
         ledger = self._ledger(found.endpoint, found.repo)
+        with self._lock:
+            own = guard.ledgers.setdefault((found.endpoint.rstrip("/"), found.repo), _Ledger())
         if found.step == "preupload":
-            self._hold_announced(found, guard, ledger, authorization)
-        elif found.step == "lfs":
-            _hold_placed(found, ledger)
-        else:
-            _hold_committed(found, ledger)
+            self._hold_announced(found, guard, own, ledger, authorization)
+            return
+        may_go = own.digests | own.earlier | ledger.digests
+        if found.step == "lfs":
+            _hold_placed(found, ledger, may_go)
+            return
+        # A client that makes its commit again in smaller parts would leave half of an upload there.
+        ledger.stopped = ledger.stopped or not _is_whole(found, ledger, may_go)
+        if ledger.stopped:
+            missed = [file for file in found.files if not _may_commit(file, ledger, may_go)]
+            raise _changed(found, missed[0] if missed else OutgoingFile("another file of this upload"))
+        own.committed = True
 
-    def _hold_announced(self, found: Sending, guard: Guard, ledger: _Ledger, authorization: str | None) -> None:
+    def _hold_announced(
+        self, found: Sending, guard: Guard, own: _Ledger, ledger: _Ledger, authorization: str | None
+    ) -> None:
+        with self._lock:
+            ledger.stopped = False
+            if own.committed:
+                own.earlier |= own.digests
+                own.digests, own.states, own.committed = set(), {}, False
         counted = [file for file in found.files if _counts(file)]
-        if any(not self._is_cleared(file, guard, ledger) for file in counted):
+        missed = [file for file in counted if not _is_cleared(file, guard, own, ledger)]
+        if missed:
             if guard.examine is None:
-                raise _changed(found, next(f for f in counted if not self._is_cleared(f, guard, ledger)))
+                raise _changed(found, missed[0])
             scheme, _, token = (authorization or "").partition(" ")
             with busy():
                 cleared = guard.examine(found, token if scheme.lower() == "bearer" else None)
-            self.clear(found.endpoint, cleared)
+            with self._lock:
+                own.clear(cleared)
+                _note_sent(cleared, ledger)
             for file in counted:
-                if not self._is_cleared(file, guard, ledger):
+                if not _is_cleared(file, guard, own, ledger):
                     raise _changed(found, file)
         with self._lock:
             ledger.announced.update((file.name, file) for file in found.files)
-
-    def _is_cleared(self, file: OutgoingFile, guard: Guard, ledger: _Ledger) -> bool:
-        from lineage_plugin.hooks.digests import unchanged
-
-        found = guard.locate(file)
-        if found is None:
-            return False
-        if isinstance(found.content, Path):
-            known = ledger.states.get(found.content.resolve())
-            if known is not None and unchanged(found.content, known):
-                return True
-        return found.sha256() in ledger.digests
 
     def _ledger(self, endpoint: str, repo: str) -> _Ledger:
         with self._lock:
@@ -193,26 +222,36 @@ def _counts(file: OutgoingFile) -> bool:
     return PurePosixPath(file.name).name == CARD or looks_like_weights(file.name, file.content or b"")
 
 
-def _hold_placed(found: Sending, ledger: _Ledger) -> None:
+def _note_sent(cleared: Cleared, ledger: _Ledger) -> None:
+    ledger.sent.update((name, path) for name, (path, _) in cleared.places.items() if not name.endswith(CARD))
+
+
+def _is_cleared(file: OutgoingFile, guard: Guard, own: _Ledger, ledger: _Ledger) -> bool:
+    found = guard.locate(file)
+    return bool(found) and all(own.covers(one) or ledger.covers(one) for one in found)
+
+
+def _hold_placed(found: Sending, ledger: _Ledger, may_go: set[str]) -> None:
     """Let objects go that were cleared, and those that are announced files of other kinds."""
     others = {file.size for file in ledger.announced.values() if not _counts(file)}
     for file in found.files:
-        if file.sha256 not in ledger.digests and file.size not in others:
+        if file.sha256 not in may_go and file.size not in others:
             raise _changed(found, file)
 
 
-def _hold_committed(found: Sending, ledger: _Ledger) -> None:
-    for file in found.files:
-        if file.sha256 is not None and file.size is None:
-            # A copy that the server makes of what it has: nothing leaves this machine.
-            continue
-        announced = ledger.announced.get(file.name)
-        harmless = announced is not None and announced.size == file.size and not _counts(announced)
-        if (harmless or file.sha256 is None) and not _counts(file):
-            continue
-        digest = file.sha256 or hashlib.sha256(file.content or b"").hexdigest()
-        if digest not in ledger.digests:
-            raise _changed(found, file)
+def _is_whole(found: Sending, ledger: _Ledger, may_go: set[str]) -> bool:
+    return all(_may_commit(file, ledger, may_go) for file in found.files)
+
+
+def _may_commit(file: OutgoingFile, ledger: _Ledger, may_go: set[str]) -> bool:
+    if file.sha256 is not None and file.size is None:
+        # A copy that the server makes of what it has: nothing leaves this machine.
+        return True
+    announced = ledger.announced.get(file.name)
+    harmless = announced is not None and announced.size == file.size and not _counts(announced)
+    if (harmless or file.sha256 is None) and not _counts(file):
+        return True
+    return (file.sha256 or hashlib.sha256(file.content or b"").hexdigest()) in may_go
 
 
 def _changed(found: Sending, file: OutgoingFile) -> UploadBlocked:
