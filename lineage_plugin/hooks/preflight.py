@@ -166,8 +166,12 @@ def examine(
         # What the repository says, and what the user is about to say, may be two things: both have to be true.
         ways = [theirs | own, *([theirs] if own.keys() & theirs.keys() else [])]
         found = [_examine(staged, destination, rules, beside | way, frozenset(sent), progress) for way in ways]
-    except LineageError as error:
-        return Cleared(destination.repo, (Outcome(Target(destination.repo), code_of(error), None, str(error)),))
+    except (LineageError, OSError) as error:
+        code = code_of(error) if isinstance(error, LineageError) else 2
+        said = (
+            str(error) if isinstance(error, LineageError) else f"{error.filename or 'disk'}: {error.strerror or error}"
+        )
+        return Cleared(destination.repo, (Outcome(Target(destination.repo), code, None, said),))
     outcomes = gravest_outcomes_first(outcome for one in found for outcome in one.outcomes)
     return replace(found[0], outcomes=tuple(outcomes))
 

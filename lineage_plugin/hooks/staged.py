@@ -152,6 +152,7 @@ def from_folder(
     """
     from huggingface_hub.utils import DEFAULT_IGNORE_PATTERNS, filter_repo_objects  # type: ignore[attr-defined]
 
+    folder = folder.expanduser()
     if not folder.is_dir():
         raise UsageError(f"{one_line(str(folder), 200)}: there is no such folder")
     ignored = [ignore_patterns] if isinstance(ignore_patterns, str) else list(ignore_patterns or ())
@@ -242,7 +243,10 @@ def laid_out(staged: Staged, repo: str, beside: Mapping[str, Path | bytes]) -> I
 
 def _put(target: Path, content: Path | bytes | BinaryIO, linked: bool) -> Path:
     """Put a file in its place, and return where its bytes are."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"'{one_line(target.name, 200)}' cannot lie below a file") from error
     if isinstance(content, bytes):
         target.write_bytes(content)
         return target

@@ -154,13 +154,13 @@ class Watch:
         if found is None:
             return
         for guard in guards:
-            if guard.repo in (None, (found.endpoint, found.repo)):
+            if guard.repo is None or _key(*guard.repo) == _key(found.endpoint, found.repo):
                 self._hold(found, guard, request.headers.get("authorization"))
 
     def _hold(self, found: Sending, guard: Guard, authorization: str | None) -> None:
         ledger = self._ledger(found.endpoint, found.repo)
         with self._lock:
-            own = guard.ledgers.setdefault((found.endpoint.rstrip("/"), found.repo), _Ledger())
+            own = guard.ledgers.setdefault(_key(found.endpoint, found.repo), _Ledger())
         if found.step == "preupload":
             self._hold_announced(found, guard, own, ledger, authorization)
             return
@@ -202,7 +202,11 @@ class Watch:
 
     def _ledger(self, endpoint: str, repo: str) -> _Ledger:
         with self._lock:
-            return self._ledgers.setdefault((endpoint.rstrip("/"), repo), _Ledger())
+            return self._ledgers.setdefault(_key(endpoint, repo), _Ledger())
+
+
+def _key(endpoint: str, repo: str) -> tuple[str, str]:
+    return endpoint.rstrip("/").lower(), repo
 
 
 @contextmanager

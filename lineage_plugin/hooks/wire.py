@@ -9,17 +9,16 @@ made known by a commit; between these, another library sends the bytes, out of s
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 __all__ = ["OutgoingFile", "Sending", "Unreadable", "sending"]
 
-_API = re.compile(r"/api/models/([^/]+(?:/[^/]+)?)/(preupload|commit)/([^/]+)\Z")
+_API = re.compile(r"/api/models/([^/]+(?:/[^/]+)?)/(preupload|commit)/(.+)\Z")
 _LFS = re.compile(r"/([^/]+(?:/[^/]+)?)\.git/info/lfs/objects/batch\Z")
 _NO_MODELS = ("datasets", "spaces", "kernels")
 
@@ -80,11 +79,12 @@ def sending(method: str, url: str, body: Callable[[], bytes]) -> Sending | None:
     """
     if method.upper() != "POST":
         return None
-    parts = urlsplit(url)
-    path = parts.path
+    path = ""
     try:
+        parts = urlsplit(url)
+        path = parts.path
         if (match := _API.search(path)) is not None:
-            endpoint = f"{parts.scheme}://{parts.netloc}{path[: match.start()]}"
+            endpoint = _endpoint(parts, match.start())
             repo, step, revision = unquote(match[1]), match[2], unquote(match[3])
             if step == "preupload":
                 return Sending("preupload", endpoint, repo, revision, tuple(_announced(json.loads(body()))))
@@ -94,11 +94,15 @@ def sending(method: str, url: str, body: Callable[[], bytes]) -> Sending | None:
             before = path[: match.start()].rpartition("/")[2]
             if before in _NO_MODELS or (before == "" and repo.split("/")[0] in _NO_MODELS):
                 return None
-            endpoint = f"{parts.scheme}://{parts.netloc}{path[: match.start()]}"
+            endpoint = _endpoint(parts, match.start())
             return Sending("lfs", endpoint, repo, None, tuple(_placed(json.loads(body()))))
-    except (ValueError, KeyError, TypeError, AttributeError, binascii.Error, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise Unreadable(f"the body of the request to {path} cannot be read") from error
     return None
+
+
+def _endpoint(parts: SplitResult, end: int) -> str:
+    return f"{parts.scheme}://{parts.netloc.lower()}{parts.path[:end]}".rstrip("/")
 
 
 def _announced(said: Any) -> Iterator[OutgoingFile]:
@@ -124,4 +128,5 @@ def _committed(body: bytes) -> Iterator[OutgoingFile]:
             data = base64.b64decode(content) if value.get("encoding") == "base64" else str(content).encode()
             yield OutgoingFile(str(value["path"]), len(data), None, data)
         elif key == "lfsFile":
-            yield OutgoingFile(str(value["path"]), value.get("size"), str(value["oid"]))
+            size = value.get("size")
+            yield OutgoingFile(str(value["path"]), None if size is None else int(size), str(value["oid"]))

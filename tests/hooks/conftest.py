@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,14 @@ from lineage_plugin.hooks.watch import WATCH
 from tests.hub import TOKEN, LocalHub
 from tests.hub.samples import contents
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = Path(tempfile.mkdtemp(prefix="lineage-examples-"))
+"""A copy: some versions of the Hub's client leave notes in the folders that they upload."""
+atexit.register(shutil.rmtree, EXAMPLES, ignore_errors=True)
+for _file in (Path(__file__).parents[2] / "examples").glob("*/*.*"):
+    if _file.is_file():
+        (EXAMPLES / _file.parent.name).mkdir(exist_ok=True)
+        shutil.copy(_file, EXAMPLES / _file.parent.name)
+
 BASE = "examples/base"
 REPO = "me/model"
 WEIGHTS = "model.safetensors"
@@ -77,6 +86,14 @@ def site(request: pytest.FixtureRequest, hub: LocalHub, monkeypatch: pytest.Monk
     shutil.copytree(EXAMPLES / "base", hub.root / BASE)
     hub.create(REPO)
     return Site(hub)
+
+
+@pytest.fixture
+def at_home(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the local Hub be the one that clients speak to that name none, as ``HF_ENDPOINT`` does at their import."""
+    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, site.hub.endpoint)
+    monkeypatch.setattr(constants, "ENDPOINT", site.hub.endpoint)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
 
 
 @pytest.fixture(autouse=True)
