@@ -229,7 +229,7 @@ def _against_bases(
                 "Make sure that it is a copy of the declared base; without --base the Hub's is read.",
             )
             for claim in declaration.bases
-            if claim.id not in given
+            if not any(_is_claimed(base, claim) for base in given)
         )
         return opened, comparisons, findings
     for claim in declaration.bases:
@@ -366,6 +366,12 @@ def _other_weights(suspect: Checkpoint) -> list[Finding]:
 def _open_claim(claim: BaseClaim, options: Options) -> Checkpoint | Held:
     """Open a base that a card names: on the Hub, never as a path, whatever lies in the current folder."""
     return open_base(claim.id, options, (claim.id, claim.revision))
+
+
+def _is_claimed(base: str, claim: BaseClaim) -> bool:
+    """Return whether a base that was given is the declared one, at the commit that the card pins, if it pins one."""
+    id, at, revision = base.partition("@")
+    return id == claim.id and (not at or claim.revision in (None, revision))
 
 
 def _weights_of(bases: Sequence[Checkpoint | Held], candidates: Sequence[str]) -> list[Checkpoint]:

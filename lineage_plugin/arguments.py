@@ -42,6 +42,9 @@ environment:
   LINEAGE_REGISTRY         folder of the registry, where --registry names none (check looks in one
                            only with --registry)
   LINEAGE_CACHE            folder of the cache: fingerprints of models of the Hub
+  LINEAGE_GATE             strict: programs in Python upload no model before it is checked; warn: they say
+                           what they would block
+  LINEAGE_OVERRIDE         why an upload or a push goes on whatever is found; recorded in the cache folder
   NO_COLOR, FORCE_COLOR    never or always use colours
   LINEAGE_DEBUG=1          show the traceback of an unexpected error
 """

@@ -22,6 +22,7 @@ None contains a token.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -136,8 +137,8 @@ class UploadBlocked(LineageError):
     Args:
         repo: The repository that the files were to go to.
         reasons: Why, a line a model; the gravest first.
-        reports: The reports on the models that were checked, the gravest first; a model that could not be checked has
-            none.
+        reports: The reports on all models that were checked; a model that could not be checked has none.
+        report: The report that decided; None when what decided is that there is none.
         exit_code: That of the gravest: 1 findings, 2 unreadable, 3 undecided, 4 the Hub could not be reached.
         remedy: What the user can do, full sentences.
         sent: What had left this machine by then.
@@ -146,6 +147,9 @@ class UploadBlocked(LineageError):
         repo: The repository.
         reasons: Why.
         reports: The reports.
+        report: The one that decided.
+        remedy: What the user can do.
+        sent: What had left.
     """
 
     def __init__(
@@ -154,6 +158,7 @@ class UploadBlocked(LineageError):
         reasons: Sequence[str],
         reports: Sequence[Report] = (),
         *,
+        report: Report | None = None,
         exit_code: int = 1,
         remedy: str = "",
         sent: str = "no weights were sent",
@@ -161,23 +166,14 @@ class UploadBlocked(LineageError):
         self.repo = repo
         self.reasons = tuple(reasons)
         self.reports = tuple(reports)
+        self.report = report
         self.exit_code = exit_code
+        self.remedy = remedy
+        self.sent = sent
         lines = [f"upload to {repo} blocked, {sent}", *(f"  {reason}" for reason in reasons)]
         super().__init__("\n".join([*lines, *([remedy] if remedy else [])]))
 
-    @property
-    def report(self) -> Report | None:
-        """The report that decided; None when no model could be checked."""
-        return self.reports[0] if self.reports else None
-
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions cross process borders, as those of data-parallel trainers do.
-        return _rebuilt, (self.repo, self.reasons, self.reports, self.exit_code, self.args[0])
-
-
-def _rebuilt(
-    repo: str, reasons: tuple[str, ...], reports: tuple[Report, ...], exit_code: int, message: str
-) -> UploadBlocked:
-    error = UploadBlocked(repo, reasons, reports, exit_code=exit_code)
-    error.args = (message,)
-    return error
+        named = {name: getattr(self, name) for name in ("report", "exit_code", "remedy", "sent")}
+        return partial(UploadBlocked, **named), (self.repo, self.reasons, self.reports)

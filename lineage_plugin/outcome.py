@@ -32,12 +32,14 @@ class Outcome:
         code: The exit code that ``lineage`` would have answered with.
         report: The report; None when there is none.
         problem: Why there is none.
+        extra: Whether it is about a weight file that the check of its model leaves aside.
     """
 
     target: Target
     code: ExitCode
     report: Report | None = None
     problem: str = ""
+    extra: bool = False
 
     @property
     def verdict(self) -> Literal[Verdict, "unchecked"]:

@@ -12,11 +12,12 @@ from typing import Literal
 
 from lineage_plugin.card.front_matter import read_front_matter
 from lineage_plugin.checkpoint.formats import is_weight_file
+from lineage_plugin.checkpoint.local import BESIDE
 from lineage_plugin.checkpoint.open import open_checkpoint
 from lineage_plugin.errors import LineageError, UsageError
 from lineage_plugin.options import Options
 
-__all__ = ["CARD", "Target", "all_models", "changed_models", "local"]
+__all__ = ["CARD", "LARGEST", "Target", "all_models", "changed_models", "describes", "local"]
 
 CARD = "README.md"
 _PIPELINE = "model_index.json"
@@ -31,6 +32,8 @@ _CERTAIN = re.compile(
 """Names that weights have and hardly anything else; other endings may be those of data."""
 _TELLS = re.compile(r"readme\.md|.*\.index\.json|(?:.*[_.-])?config\.json|model_index\.json|mergekit_config\.ya?ml")
 """Files besides weights that say something about a model's lineage, in lower case."""
+LARGEST = 64 << 20
+"""Bytes of the largest file that describes a model."""
 _CARD_BYTES = 1 << 20
 _MOST_ENTRIES = 200_000
 
@@ -76,6 +79,12 @@ def _model_around(workspace: Path, folder: Path) -> Target | None:
     return None
 
 
+def describes(name: str) -> bool:
+    """Return whether a file, by its name, says something about a model: a card, a configuration, a tokenizer."""
+    bare = name.lower().rpartition("/")[2]
+    return _TELLS.fullmatch(bare) is not None or bare in BESIDE
+
+
 def all_models(workspace: Path, below: Path = Path()) -> tuple[Target, ...]:
     """Return every model of the workspace, or of a folder of it; a pipeline is one model.
 
@@ -87,7 +96,7 @@ def all_models(workspace: Path, below: Path = Path()) -> tuple[Target, ...]:
     for folder, folders, files in os.walk(workspace / below):
         seen += len(folders) + len(files)
         if seen > _MOST_ENTRIES:
-            raise UsageError(f"the repository has over {_MOST_ENTRIES:,} files: name the models in the input model")
+            raise UsageError(f"the repository has over {_MOST_ENTRIES:,} files: name the models one by one")
         place = Path(folder).relative_to(workspace)
         components = _components(Path(folder))
         # Nothing else is left out: what is hidden from this walk would not be checked.

@@ -2,7 +2,7 @@ r"""The lineage section of a model card: put in, replaced or removed, and nothin
 
 The section stands between two HTML comments, each a line of its own from its first column on::
 
-    <!-- lineage:begin - written by "lineage upload --write-card", edits before lineage:end are lost -->
+    <!-- lineage:begin - written by "lineage upload --write-card", what is edited in here is lost -->
     ...
     <!-- lineage:end -->
 
@@ -29,7 +29,7 @@ from lineage_plugin.errors import UsageError
 
 __all__ = ["with_section"]
 
-_BEGIN: Final = '<!-- lineage:begin - written by "lineage upload --write-card", edits before lineage:end are lost -->'
+_BEGIN: Final = '<!-- lineage:begin - written by "lineage upload --write-card", what is edited in here is lost -->'
 _END: Final = "<!-- lineage:end -->"
 _ROW: Final = re.compile(r"[^\r\n]+")
 _BREAKS: Final = ("\n", "\r\n", "\r")

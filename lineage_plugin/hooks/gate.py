@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from lineage_plugin.errors import UploadBlocked, UsageError
+from lineage_plugin.hooks.client import watch_client
 from lineage_plugin.hooks.journal import reason_given
 from lineage_plugin.hooks.operations import Operations
-from lineage_plugin.hooks.rules import Rules
+from lineage_plugin.hooks.rules import Rules, rules_of
+from lineage_plugin.hooks.said import be_seen
 from lineage_plugin.hooks.watch import WATCH, Guard
 from lineage_plugin.hooks.wire import OutgoingFile, Sending
 from lineage_plugin.options import Options
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
     from lineage_plugin.policy.types import Policy
     from lineage_plugin.report import FailOn
 
-__all__ = ["MODE", "Gate", "Mode", "gates", "hook_client", "install_gate", "make_gate", "mode_wanted"]
+__all__ = ["MODE", "Gate", "Mode", "gates", "install_gate", "make_gate", "mode_wanted"]
 
 MODE = "LINEAGE_GATE"
 Mode = Literal["strict", "warn"]
@@ -59,13 +62,13 @@ class Gate:
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
         self.blocked: list[UploadBlocked] = []
-        self._guard = Guard(None, self._examine, _locate)
+        self._guard = Guard(None, self._examine, _locate, _rest, _OPERATIONS.copies, self._note)
 
     def __repr__(self) -> str:
         return f"Gate({'warn' if self.rules.warn_only else 'strict'})"
 
     def __enter__(self) -> Gate:
-        return self
+        return self.install()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -79,16 +82,17 @@ class Gate:
 
     def install(self) -> Gate:
         """Put it there, unless it is."""
+        be_seen()
         with _LOCK:
             if not self.installed:
                 _installed.append(self)
                 WATCH.add(self._guard)
-                _OPERATIONS.watch(hook_client)
-                hook_client()
+                _OPERATIONS.watch()
+                watch_client(WATCH.on_request)
         return self
 
     def remove(self) -> None:
-        """Take it away; the hook of the client stays and does nothing."""
+        """Take it away; requests go on being looked at, and nothing is held against them."""
         with _LOCK:
             if self.installed:
                 _installed.remove(self)
@@ -97,6 +101,7 @@ class Gate:
                 _OPERATIONS.forget()
 
     def _examine(self, found: Sending, token: str | None) -> Cleared:
+        from lineage_plugin.hooks.blocking import tell
         from lineage_plugin.hooks.preflight import Destination, clear
         from lineage_plugin.hooks.staged import from_operations
         from lineage_plugin.report.progress import shown_progress
@@ -110,25 +115,29 @@ class Gate:
         rules = replace(self.rules, options=options, override=reason_given(self.rules.override))
         try:
             with shown_progress() as progress:
-                return clear(
+                cleared = clear(
                     from_operations(operations),
                     Destination(found.repo, found.revision),
                     rules,
                     earlier=WATCH.sent(found.endpoint, found.repo),
                     progress=progress,
                 )
-        except UploadBlocked as error:
-            # A copy: the traceback of the error itself holds whatever was about to be sent.
-            self.blocked.append(copy(error))
+        except UploadBlocked:
             _OPERATIONS.spend(operations)
             raise
+        tell(cleared.outcomes)
+        return cleared
+
+    def _note(self, error: UploadBlocked) -> None:
+        # A copy: the traceback of the error itself holds whatever was about to be sent.
+        self.blocked.append(copy(error))
 
 
 def make_gate(
     *,
     mode: Mode = "strict",
-    policy: Policy | None = None,
-    bases: Sequence[str] = (),
+    policy: Policy | str | Path | None = None,
+    bases: Sequence[str] | str = (),
     fail_on: FailOn | None = None,
     options: Options | None = None,
     override: str | None = None,
@@ -136,15 +145,19 @@ def make_gate(
     """Return a gate that is not installed yet; arguments and errors as for :func:`install_gate`."""
     if mode not in ("strict", "warn"):
         raise UsageError(f"'{one_line(str(mode), 40)}' is no mode of the gate: strict or warn")
-    reason_given(override)
-    return Gate(Rules(policy, tuple(bases), fail_on, options or Options(), override, warn_only=mode == "warn"))
+    if options is not None and options.offline:
+        raise UsageError("an upload needs the network, and so does its check: leave out offline")
+    warn = mode == "warn"
+    return Gate(
+        rules_of(policy=policy, bases=bases, fail_on=fail_on, options=options, override=override, warn_only=warn)
+    )
 
 
 def install_gate(
     *,
     mode: Mode = "strict",
-    policy: Policy | None = None,
-    bases: Sequence[str] = (),
+    policy: Policy | str | Path | None = None,
+    bases: Sequence[str] | str = (),
     fail_on: FailOn | None = None,
     options: Options | None = None,
     override: str | None = None,
@@ -158,7 +171,7 @@ def install_gate(
 
     Args:
         mode: ``strict`` blocks, ``warn`` only says what it would block.
-        policy: What is made of the findings; None: the policy that is found, as for ``lineage check``.
+        policy: A policy, or its file; None: the policy that is found, as for ``lineage check``.
         bases: Where the bases are, instead of what the cards declare: paths or ids.
         fail_on: The lowest level of finding that blocks; None: as the policy says, else errors.
         options: Choices of the checks; endpoint and token are those of each upload.
@@ -196,41 +209,15 @@ def mode_wanted() -> Mode | None:
     return _MODES[said]
 
 
-def hook_client() -> None:
-    """Put the hook into the client that ``huggingface_hub`` uses now, and into those that it will make."""
-    from huggingface_hub import get_session
-    from huggingface_hub.utils import _http
-
-    with _LOCK:
-        with _http._CLIENT_LOCK:
-            factory = _http._GLOBAL_CLIENT_FACTORY
-            # Somebody may have set another factory since. To set it by set_client_factory would close the client that
-            # other threads are using.
-            if not getattr(factory, "is_hooked", False):
-                _http._GLOBAL_CLIENT_FACTORY = _Hooked(factory)
-        _hook(get_session())
-
-
-class _Hooked:
-    """A factory of clients with the hook."""
-
-    is_hooked = True
-
-    def __init__(self, factory: Callable[[], Any]) -> None:
-        self._factory = factory
-
-    def __call__(self) -> Any:
-        return _hook(self._factory())
-
-
-def _hook(client: Any) -> Any:
-    hooks = client.event_hooks
-    if WATCH.on_request not in hooks["request"]:
-        client.event_hooks = {**hooks, "request": [*hooks["request"], WATCH.on_request]}
-    return client
-
-
 def _locate(file: OutgoingFile) -> list[StagedFile]:
     from lineage_plugin.hooks.staged import staged_file
 
     return [staged_file(operation) for operation in _OPERATIONS.meant(file)]
+
+
+def _rest(found: Sending) -> list[StagedFile]:
+    """Return the weights and cards of the whole upload: large ones are announced part by part."""
+    from lineage_plugin.hooks.staged import from_operations
+
+    operations, _ = _OPERATIONS.upload_of(found.files)
+    return [file for file in from_operations(operations).files.values() if file.is_weights or file.is_card]

@@ -24,23 +24,20 @@ from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
 from lineage_plugin.checkpoint.formats import is_weight_file
-from lineage_plugin.checkpoint.local import BESIDE
 from lineage_plugin.checkpoint.pointers import parse_pointer
 from lineage_plugin.errors import UsageError
 from lineage_plugin.hooks.digests import Digests
+from lineage_plugin.targets import LARGEST, describes
 from lineage_plugin.text import one_line
 
-__all__ = ["Entry", "LaidOut", "Repository", "describes", "lay_out", "run_git"]
+__all__ = ["Entry", "LaidOut", "Repository", "lay_out", "run_git"]
 
 _KEPT = re.compile(
     r"GIT_(DIR|WORK_TREE|COMMON_DIR|OBJECT_DIRECTORY|ALTERNATE_OBJECT_DIRECTORIES|CEILING_DIRECTORIES|EXEC_PATH|CONFIG.*"
     r"|DISCOVERY_ACROSS_FILESYSTEM|SSH.*|ASKPASS|TERMINAL_PROMPT)\Z"
 )
 """Variables of git that say where the repository is and how its remote is reached; no others are handed on."""
-_TELLING = (".json", ".md", ".model", ".yaml", ".yml")
 _LINK, _SUBMODULE = "120000", "160000"
-_COPIED = 64 << 20
-"""Largest file besides weights that is laid out; a larger one is no card and no configuration."""
 _SHORTEST = 100
 """Bytes below which a file of any name is neither weights nor a pointer."""
 _POINTER = 1 << 10
@@ -78,12 +75,6 @@ def _command(arguments: Iterable[str], *, hooks: bool = False) -> list[str]:
 def _environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or _KEPT.match(name)}
     return kept | {"GIT_OPTIONAL_LOCKS": "0", "GIT_NO_REPLACE_OBJECTS": "1", "LC_ALL": "C"}
-
-
-def describes(name: str) -> bool:
-    """Return whether a file, by its name, says something about a model: a card, a configuration, a tokenizer."""
-    bare = name.lower().rpartition("/")[2]
-    return bare.endswith(_TELLING) or bare in BESIDE
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +198,7 @@ class _Layer:
         source = None if pointer is None else self.repository.large_file(name, *pointer)
         if pointer is not None:
             self.digests[name] = pointer[0]
-        if source is not None and describes(name) and source.stat().st_size <= _COPIED:
+        if source is not None and describes(name) and source.stat().st_size <= LARGEST:
             # A check follows links of weights, and of nothing else.
             shutil.copyfile(source, target)
         elif source is not None:
@@ -227,7 +218,7 @@ class _Layer:
     def drop_unless_small(self, name: str) -> None:
         """Remove a file that was looked at for its first bytes alone: no weights, no card and no configuration."""
         place = self.top / name
-        if not describes(name) or place.is_symlink() or place.stat().st_size > _COPIED:
+        if not describes(name) or place.is_symlink() or place.stat().st_size > LARGEST:
             place.unlink()
 
     def link(self, name: str, data: bytes) -> None:
@@ -294,7 +285,7 @@ def lay_out(repository: Repository, commit: str, changed: Mapping[str, Entry], t
         if is_weight_file(name) and not weights and sizes[entry.id] > _POINTER:
             # That it is there decides what the folder is; only a card is linted, so nobody reads it.
             layer._place(name).touch()
-        elif is_weight_file(name) or sizes[entry.id] <= _COPIED:
+        elif is_weight_file(name) or sizes[entry.id] <= LARGEST:
             wanted[name] = entry
     for name, _ in _put_all(layer, wanted):
         if not is_weight_file(name):

@@ -213,22 +213,20 @@ def _answer(outcomes: Iterable[Outcome], name: str, digests: Mapping[str, str], 
     blocked = tell(outcomes, quiet=quiet)
     if not blocked:
         return 0
-    from lineage_plugin.hooks.journal import OVERRIDE, record
+    from lineage_plugin.hooks.blocking import remedy_of
+    from lineage_plugin.hooks.journal import record
 
     if rules.override is not None:
         record(name, rules.override, blocked, digests)
         _say(f"lineage: {name}: blocked, and overridden: {rules.override}\n")
         return 0
     models = ", ".join(one_line(outcome.target.name, 200) for outcome in blocked)
-    _say(
-        f"lineage: the push is stopped, no commit was sent: {models}. Correct the model card or the weights. To push "
-        f"all the same, say why: {OVERRIDE}='...' git push; the reason is recorded.\n"
-    )
+    _say(f"lineage: the push is stopped, no commit was sent: {models}. {remedy_of(blocked[0])}\n")
     return blocked[0].code
 
 
 def tell(outcomes: Iterable[Outcome], *, quiet: bool) -> list[Outcome]:
-    """Say on standard error what was found, and return what blocks, the gravest first.
+    """Say on standard error what was found, and return what blocking, the gravest first.
 
     Args:
         outcomes: What was found.
@@ -237,6 +235,7 @@ def tell(outcomes: Iterable[Outcome], *, quiet: bool) -> list[Outcome]:
     found = list(outcomes)
     if not found:
         return []
+    from lineage_plugin.hooks.blocking import blocking
     from lineage_plugin.outcome import gravest_first
     from lineage_plugin.report.outline import headline
     from lineage_plugin.report.phrases import summary
@@ -247,8 +246,8 @@ def tell(outcomes: Iterable[Outcome], *, quiet: bool) -> list[Outcome]:
             _say(_report(outcome))
         elif not quiet:
             word = headline(outcome.report).word
-            _say(f"lineage: {one_line(outcome.target.name, 200)}: {word}: {summary(outcome.report)}\n")
-    return [outcome for outcome in ordered if outcome.code != 0]
+            _say(f"lineage: {word}: {summary(outcome.report)}\n")
+    return blocking(ordered)
 
 
 def _report(outcome: Outcome) -> str:

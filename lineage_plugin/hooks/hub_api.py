@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete, HfApi
 
 from lineage_plugin.checkpoint.hub import endpoint_of
-from lineage_plugin.hooks.gate import hook_client
+from lineage_plugin.errors import UsageError
+from lineage_plugin.hooks.blocking import tell
+from lineage_plugin.hooks.client import watch_client
 from lineage_plugin.hooks.journal import reason_given, trailer
 from lineage_plugin.hooks.preflight import Cleared, Destination, clear
-from lineage_plugin.hooks.rules import Rules
-from lineage_plugin.hooks.staged import Staged, from_folder, from_operations
-from lineage_plugin.hooks.watch import WATCH, Guard, busy
+from lineage_plugin.hooks.rules import rules_of
+from lineage_plugin.hooks.said import be_seen
+from lineage_plugin.hooks.staged import Staged, StagedFile, folder_in_repo, from_folder, from_operations
+from lineage_plugin.hooks.watch import WATCH, Guard
+from lineage_plugin.hooks.wire import OutgoingFile
 from lineage_plugin.options import Options, Progress
 from lineage_plugin.report.progress import shown_progress
 
@@ -39,8 +43,8 @@ def check_before_upload(
     revision: str | None = None,
     allow_patterns: str | Sequence[str] | None = None,
     ignore_patterns: str | Sequence[str] | None = None,
-    policy: Policy | None = None,
-    bases: Sequence[str] = (),
+    policy: Policy | str | Path | None = None,
+    bases: Sequence[str] | str = (),
     fail_on: FailOn | None = None,
     options: Options | None = None,
     override: str | None = None,
@@ -55,7 +59,7 @@ def check_before_upload(
         revision: Branch that it goes to.
         allow_patterns: As for ``upload_folder``.
         ignore_patterns: Likewise.
-        policy: What is made of the findings; None: the policy that is found, as for ``lineage check``.
+        policy: A policy, or its file; None: the policy that is found, as for ``lineage check``.
         bases: Where the bases are, instead of what the card declares: paths or ids.
         fail_on: The lowest level of finding that blocks; None: as the policy says, else errors.
         options: Choices of the check; ``token`` and ``endpoint`` count here, too.
@@ -74,12 +78,10 @@ def check_before_upload(
         >>> cleared = check_before_upload("my-finetune", "me/my-finetune")  # doctest: +SKIP
         >>> HfApi().upload_folder(folder_path="my-finetune", repo_id="me/my-finetune")  # doctest: +SKIP
     """
-    chosen = options or Options()
-    rules = Rules(policy, tuple(bases), fail_on, chosen, reason_given(override))
+    rules = rules_of(policy=policy, bases=bases, fail_on=fail_on, options=options, override=reason_given(override))
     staged = from_folder(Path(folder), path_in_repo, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns)
-    with busy():
-        cleared = clear(staged, Destination(repo_id, revision), rules, progress=progress)
-    WATCH.clear(endpoint_of(chosen.endpoint), cleared)
+    cleared = clear(staged, Destination(repo_id, revision), rules, progress=progress)
+    WATCH.clear(endpoint_of(rules.options.endpoint), cleared)
     return cleared
 
 
@@ -92,12 +94,14 @@ class LineageApi(HfApi):
     kinds of repositories are not looked at.
 
     Args:
-        policy: What is made of the findings; None: the policy that is found, as for ``lineage check``.
+        endpoint: As for ``HfApi``.
+        token: Likewise.
+        policy: A policy, or its file; None: the policy that is found, as for ``lineage check``.
         bases: Where the bases are, instead of what the cards declare: paths or ids.
         fail_on: The lowest level of finding that blocks.
         options: Choices of the checks; endpoint and token are those of the client.
         override: Why everything goes whatever is found. It is recorded, and stands in the commit's description.
-        hf_api_options: Arguments of ``HfApi``: ``endpoint``, ``token`` and others.
+        hf_api_options: Further arguments of ``HfApi``.
 
     Example:
         >>> from lineage_plugin.hooks import LineageApi
@@ -106,16 +110,21 @@ class LineageApi(HfApi):
 
     def __init__(
         self,
+        endpoint: str | None = None,
+        token: str | bool | None = None,
         *,
-        policy: Policy | None = None,
-        bases: Sequence[str] = (),
+        policy: Policy | str | Path | None = None,
+        bases: Sequence[str] | str = (),
         fail_on: FailOn | None = None,
         options: Options | None = None,
         override: str | None = None,
         **hf_api_options: Any,
     ) -> None:
-        super().__init__(**hf_api_options)
-        self._rules = Rules(policy, tuple(bases), fail_on, options or Options(), reason_given(override))
+        super().__init__(endpoint, token, **hf_api_options)
+        if options is not None and options.offline:
+            raise UsageError("an upload needs the network, and so does its check: leave out offline")
+        be_seen()
+        self._rules = rules_of(policy=policy, bases=bases, fail_on=fail_on, options=options, override=override)
 
     def upload_folder(self, **arguments: Any) -> Any:
         """Check, then upload a folder; arguments, result and errors as for ``HfApi.upload_folder``.
@@ -123,7 +132,8 @@ class LineageApi(HfApi):
         Raises:
             UploadBlocked: Before anything is sent.
         """
-        if not _is_model(arguments) or _CLEARED.get():
+        repo_id = arguments.get("repo_id")
+        if not _is_model(arguments) or _is_cleared(repo_id) or "folder_path" not in arguments or repo_id is None:
             return super().upload_folder(**arguments)
         if arguments.pop("run_as_future", False):
             return self.run_as_future(self.upload_folder, **arguments)
@@ -133,7 +143,7 @@ class LineageApi(HfApi):
             allow_patterns=arguments.get("allow_patterns"),
             ignore_patterns=arguments.get("ignore_patterns"),
         )
-        with self._cleared(staged, arguments, ()) as cleared:
+        with self._cleared(staged, arguments, self._deleted(arguments)) as cleared:
             return super().upload_folder(**described(arguments, cleared))
 
     def create_commit(self, repo_id: str, operations: Iterable[Any], **arguments: Any) -> Any:
@@ -144,14 +154,17 @@ class LineageApi(HfApi):
         Raises:
             UploadBlocked: Before anything is sent.
         """
-        if not _is_model(arguments) or _CLEARED.get():
+        if not _is_model(arguments) or _is_cleared(repo_id):
             return super().create_commit(repo_id, operations, **arguments)
         if arguments.pop("run_as_future", False):
             return self.run_as_future(self.create_commit, repo_id, operations, **arguments)
         listed = list(operations)
         additions = [one for one in listed if isinstance(one, CommitOperationAdd)]
-        deleted = tuple(one.path_in_repo for one in listed if isinstance(one, CommitOperationDelete))
-        with self._cleared(_of(additions), {"repo_id": repo_id, **arguments}, deleted) as cleared:
+        deletions = [one for one in listed if isinstance(one, CommitOperationDelete)]
+        deleted = tuple(f"{one.path_in_repo.rstrip('/')}/" if one.is_folder else one.path_in_repo for one in deletions)
+        copies = frozenset(one.path_in_repo for one in listed if isinstance(one, CommitOperationCopy))
+        whole = {"repo_id": repo_id, **arguments}
+        with self._cleared(from_operations(additions), whole, deleted, copies) as cleared:
             return super().create_commit(repo_id, listed, **described(arguments, cleared))
 
     def preupload_lfs_files(self, repo_id: str, additions: Iterable[CommitOperationAdd], **arguments: Any) -> None:
@@ -161,20 +174,40 @@ class LineageApi(HfApi):
             UploadBlocked: Before anything is sent.
         """
         listed = list(additions)
-        if not _is_model(arguments) or _CLEARED.get():
+        if not _is_model(arguments) or _is_cleared(repo_id):
             super().preupload_lfs_files(repo_id, listed, **arguments)
             return
-        with self._cleared(_of(listed), {"repo_id": repo_id, **arguments}, ()):
+        with self._cleared(from_operations(listed), {"repo_id": repo_id, **arguments}, ()):
             super().preupload_lfs_files(repo_id, listed, **arguments)
 
+    def _deleted(self, arguments: dict[str, Any]) -> tuple[str, ...]:
+        """Return the files that an upload of a folder deletes besides."""
+        patterns = arguments.get("delete_patterns")
+        if patterns is None:
+            return ()
+        from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]
+
+        place = folder_in_repo(arguments.get("path_in_repo"))
+        there = self.list_repo_files(
+            arguments["repo_id"], revision=arguments.get("revision"), token=arguments.get("token")
+        )
+        below = [name.removeprefix(place) for name in there if name.startswith(place)]
+        return tuple(place + name for name in filter_repo_objects(below, allow_patterns=patterns))
+
     @contextmanager
-    def _cleared(self, staged: Staged, arguments: dict[str, Any], deleted: tuple[str, ...]) -> Iterator[Cleared]:
+    def _cleared(
+        self,
+        staged: Staged,
+        arguments: dict[str, Any],
+        deleted: tuple[str, ...],
+        copies: Collection[str] = (),
+    ) -> Iterator[Cleared]:
         """Check what is about to go, and watch that nothing else goes while the block runs."""
         repo, given = str(arguments["repo_id"]), arguments.get("token")
         token = next((one for one in (given, self.token) if isinstance(one, str)), self._rules.options.token)
         options = replace(self._rules.options, endpoint=self.endpoint, token=token)
         rules = replace(self._rules, options=options, override=reason_given(self._rules.override))
-        with busy(), shown_progress() as progress:
+        with shown_progress() as progress:
             cleared = clear(
                 staged,
                 Destination(repo, arguments.get("revision"), deleted),
@@ -182,9 +215,10 @@ class LineageApi(HfApi):
                 earlier=WATCH.sent(self.endpoint, repo),
                 progress=progress,
             )
+        tell(cleared.outcomes)
         within = _CLEARED.set((*_CLEARED.get(), repo))
         try:
-            with held_to(cleared, staged, self.endpoint):
+            with held_to(cleared, staged, self.endpoint, copies):
                 yield cleared
         finally:
             _CLEARED.reset(within)
@@ -213,33 +247,33 @@ if hasattr(HfApi, "upload_large_folder"):
 
 
 @contextmanager
-def held_to(cleared: Cleared, staged: Staged, endpoint: str) -> Iterator[None]:
+def held_to(cleared: Cleared, staged: Staged, endpoint: str, copies: Collection[str] = ()) -> Iterator[None]:
     """Let what was cleared go, and nothing else of weights and cards to the same repository, while the block runs.
 
     Args:
         cleared: The clearance.
         staged: The files that the block uploads.
         endpoint: Address of the Hub.
+        copies: Names of the files that the server copies within itself.
     """
+
+    def locate(file: OutgoingFile) -> list[StagedFile]:
+        return [staged.files[file.name]] if file.name in staged.files else []
+
+    counted = [file for file in staged.files.values() if file.is_weights or file.is_card]
     WATCH.clear(endpoint, cleared)
-    hook_client()
-    with WATCH.guarding(
-        Guard(
-            (endpoint.rstrip("/"), cleared.repo),
-            None,
-            lambda file: [staged.files[file.name]] if file.name in staged.files else [],
-        )
-    ):
+    watch_client(WATCH.on_request)
+    guard = Guard((endpoint, cleared.repo), None, locate, lambda _: counted, lambda: copies)
+    with WATCH.guarding(guard):
         yield
+
+
+def _is_cleared(repo: object) -> bool:
+    return repo in _CLEARED.get()
 
 
 def _is_model(arguments: dict[str, Any]) -> bool:
     return arguments.get("repo_type") in (None, "model")
-
-
-def _of(additions: Sequence[CommitOperationAdd]) -> Staged:
-    # What was sent ahead was checked then, and its bytes may be gone.
-    return from_operations(one for one in additions if not one._is_uploaded)
 
 
 def described(arguments: dict[str, Any], cleared: Cleared) -> dict[str, Any]:

@@ -6,11 +6,12 @@ Every new weight file is read by some check, for a loader may take any of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
+from lineage_plugin.checkpoint.formats import is_weight_file
 from lineage_plugin.checkpoint.open import open_checkpoint
 from lineage_plugin.errors import LineageError
 from lineage_plugin.findings import Finding
@@ -37,6 +38,7 @@ class Tree:
         weights: Those of them that are weights, by name or by their first bytes.
         folder: The folder of the user's that they were taken from, whose layout they have; None when there is none.
         digests: sha256 of the files as far as known, by their names.
+        came_from: Folders of the user's that the new files were taken from.
     """
 
     top: Path
@@ -45,6 +47,7 @@ class Tree:
     weights: frozenset[str]
     folder: Path | None = None
     digests: Mapping[str, str] = field(default_factory=dict)
+    came_from: frozenset[Path] = frozenset()
 
 
 class Memory(Protocol):
@@ -72,27 +75,33 @@ def judge(
         An outcome a model, the gravest first; none when nothing new is about a model. Names of files are those in the
         user's folder, or in the repository. Nothing that is wrong with a file or a server raises.
     """
-    return tuple(gravest_first(_outcome(tree, target, rules, memory, progress) for target in _targets(tree)))
+    targets, extra = _targets(tree)
+    found = [_outcome(tree, target, rules, memory, progress) for target in targets]
+    found += [replace(_outcome(tree, target, rules, memory, progress), extra=True) for target in extra]
+    return tuple(gravest_first(found))
 
 
-def _targets(tree: Tree) -> Sequence[Target]:
+def _targets(tree: Tree) -> tuple[list[Target], list[Target]]:
+    """Return the models of which something is new, and the new weight files that their checks leave aside."""
     found: list[Target] = []
     covered: set[str] = set()
     for target in changed_models(tree.top, tree.new):
         where = PurePosixPath(target.name)
+        if (tree.top / where).is_file():
+            continue
         if not any(PurePosixPath(name).is_relative_to(where) for name in tree.weights):
-            if (tree.top / where).is_file() or f"{_prefix(where)}{CARD}" not in tree.new:
+            if f"{_prefix(where)}{CARD}" not in tree.new:
                 continue
             # The card alone: what the repository has beside it was checked when it came.
             target = replace(target, how="lint")
         found.append(target)
         covered.update(_read_by(tree.top, target))
-    # A name that no format has, or a file that nothing says how to load.
-    found += [
+    # Also one of a name that no format has, and one that nothing says how to load.
+    extra = [
         Target(f"./{name}" if name[0] in "~-" else name, card=_card_of(tree.top, PurePosixPath(name)))
         for name in sorted(tree.weights - covered)
     ]
-    return found
+    return found, extra
 
 
 def _prefix(folder: PurePosixPath) -> str:
@@ -111,8 +120,13 @@ def _read_by(top: Path, target: Target) -> Iterator[str]:
         files = open_checkpoint(str(place), options=Options(offline=True)).weight_files
     except LineageError:
         # The check says what is wrong with them.
+        yield from (f"{_prefix(PurePosixPath(target.name))}{file}" for file in _weight_files(place))
         return
     yield from (f"{_prefix(PurePosixPath(target.name))}{name}" for name in files)
+
+
+def _weight_files(folder: Path) -> list[str]:
+    return [entry.name for entry in folder.iterdir() if entry.is_file() and is_weight_file(entry.name)]
 
 
 def _card_of(top: Path, file: PurePosixPath) -> str | None:
@@ -127,7 +141,7 @@ def _outcome(tree: Tree, target: Target, rules: Rules, memory: Memory | None, pr
     try:
         # A policy is looked for where the user keeps the model, not where it was laid out.
         beside = None if target.card is None else str(home / target.card)
-        policy = rules.policy if rules.policy is not None else find_policy(str(home / where), beside)
+        policy = rules.policy if rules.policy is not None else find_policy(str(home / where), beside, tree.came_from)
         options = options_under(policy, rules.options)
         kept = None if memory is None else memory.recall(tree, target, policy, options)
     except LineageError as error:

@@ -67,10 +67,13 @@ class Remembering:
             self.kept.put(self._key(tree, target, policy, options), report)
 
     def _key(self, tree: Tree, target: Target, policy: Policy | None, options: Options) -> str:
+        from lineage_plugin.checkpoint.hub import endpoint_of
+
         where = PurePosixPath(target.name)
         files = {name: digest for name, digest in tree.digests.items() if _belongs(name, where, tree.top)}
         return key_of(
             {
+                "hub": endpoint_of(options.endpoint),
                 "target": [tree.name, target.name, target.how, target.card, str(tree.folder)],
                 "files": files,
                 "card": tree.digests.get(target.card or ""),

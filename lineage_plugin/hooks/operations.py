@@ -10,7 +10,8 @@ from __future__ import annotations
 import itertools
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path, PurePosixPath
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd
 
     from lineage_plugin.hooks.wire import OutgoingFile
+
+    _Index = dict[tuple[str, int | None, bytes | None], list[tuple["_Noted", CommitOperationAdd]]]
 
 __all__ = ["Operations"]
 
@@ -36,33 +39,35 @@ class Operations:
 
     def __init__(self) -> None:
         self._noted: dict[int, _Noted] = {}
+        self._gone: deque[int] = deque()
         self._spent: set[int] = set()
         self._numbers = itertools.count()
         self._lock = threading.Lock()
         self._undo: Callable[[], None] | None = None
 
-    def watch(self, then: Callable[[], None]) -> None:
-        """Note every addition from now on.
-
-        Args:
-            then: Called whenever one is made, before it can be sent.
-        """
+    def watch(self) -> None:
+        """Note every addition, and every copy within the server, from now on."""
         if self._undo is not None:
             return
-        from huggingface_hub import CommitOperationAdd
+        from huggingface_hub import CommitOperationAdd, CommitOperationCopy
 
-        original = CommitOperationAdd.__post_init__
+        # Not __post_init__: clients before 2.0 have a subclass with another one.
+        originals = {kind: kind.__init__ for kind in (CommitOperationAdd, CommitOperationCopy)}
 
-        @wraps(original)
-        def noting(operation: CommitOperationAdd) -> None:
-            original(operation)
-            self._note(operation)
-            then()
+        def noting(original: Callable[..., None]) -> Callable[..., None]:
+            @wraps(original)
+            def init(operation: Any, *arguments: Any, **named: Any) -> None:
+                original(operation, *arguments, **named)
+                self._note(operation)
+
+            return init
 
         def undo() -> None:
-            setattr(CommitOperationAdd, "__post_init__", original)  # noqa: B010  # a class is no place for mypy to assign
+            for kind, original in originals.items():
+                setattr(kind, "__init__", original)  # noqa: B010  # a class is no place for mypy to assign
 
-        setattr(CommitOperationAdd, "__post_init__", noting)  # noqa: B010
+        for kind, original in originals.items():
+            setattr(kind, "__init__", noting(original))  # noqa: B010
         self._undo = undo
 
     def forget(self) -> None:
@@ -86,11 +91,12 @@ class Operations:
         Returns:
             The additions, and those of the files that none of them is.
         """
-        alive = list(self._alive())
+        alive = self._alive()
+        index = _by_look(alive)
         found: dict[int, tuple[_Noted, CommitOperationAdd]] = {}
         unknown = []
         for file in files:
-            candidates = self._candidates(file, alive)
+            candidates = self._candidates(file, index)
             if candidates:
                 found[candidates[0][0].number] = candidates[0]
             else:
@@ -108,47 +114,66 @@ class Operations:
 
     def meant(self, file: OutgoingFile) -> list[CommitOperationAdd]:
         """Return the additions that an announced file can be of: one, unless several look the same."""
-        return [one for _, one in self._candidates(file, list(self._alive()))]
+        return [one for _, one in self._candidates(file, _by_look(self._alive()))]
+
+    def copies(self) -> frozenset[str]:
+        """Return the names of the files that copies within the server are about to make."""
+        with self._lock:
+            operations = [one.operation() for one in list(self._noted.values())]
+        return frozenset(one.path_in_repo for one in operations if one is not None and not _is_addition(one))
 
     def spend(self, operations: Iterable[CommitOperationAdd]) -> None:
         """Prefer others from now on: the upload of these was blocked, though something may still refer to them."""
         with self._lock:
             self._spent.update(self._noted[id(one)].number for one in operations if id(one) in self._noted)
 
-    def _candidates(
-        self, file: OutgoingFile, alive: list[tuple[_Noted, CommitOperationAdd]]
-    ) -> list[tuple[_Noted, CommitOperationAdd]]:
+    def _candidates(self, file: OutgoingFile, index: _Index) -> list[tuple[_Noted, CommitOperationAdd]]:
         """Return which additions look like a file: no spent ones and none of other threads, if there are others."""
-        same = [(noted, one) for noted, one in alive if _is(one, file)]
+        same = index.get((file.name, file.size, file.content), [])
         fresh = [(noted, one) for noted, one in same if noted.number not in self._spent] or same
         return [(noted, one) for noted, one in fresh if noted.thread == threading.get_ident()] or fresh
 
-    def _note(self, operation: CommitOperationAdd) -> None:
+    def _note(self, operation: Any) -> None:
         key = id(operation)
 
         def gone(_: object) -> None:
-            with self._lock:
-                noted = self._noted.get(key)
-                # Another one may have come to lie in its place.
-                if noted is not None and noted.operation() is None:
-                    del self._noted[key]
-                    self._spent.discard(noted.number)
+            # Called at any moment, also by a thread that has the lock: so no lock is taken here.
+            self._gone.append(key)
 
         with self._lock:
+            self._purge()
             self._noted[key] = _Noted(next(self._numbers), threading.get_ident(), weakref.ref(operation, gone))
 
-    def _alive(self) -> Iterator[tuple[_Noted, CommitOperationAdd]]:
+    def _purge(self) -> None:
+        while self._gone:
+            noted = self._noted.get(key := self._gone.popleft())
+            # Another one may have come to lie in its place.
+            if noted is not None and noted.operation() is None:
+                del self._noted[key]
+                self._spent.discard(noted.number)
+
+    def _alive(self) -> list[tuple[_Noted, CommitOperationAdd]]:
+        """Return the additions that are not committed, the latest first."""
         with self._lock:
+            self._purge()
             noted = sorted(self._noted.values(), key=lambda one: one.number, reverse=True)
-        for one in noted:
-            operation = one.operation()
-            if operation is not None and not operation._is_committed:
-                yield one, operation
+        alive = [(one, operation) for one in noted if (operation := one.operation()) is not None]
+        return [(one, operation) for one, operation in alive if _is_addition(operation) and not operation._is_committed]
 
 
-def _is(operation: CommitOperationAdd, file: OutgoingFile) -> bool:
-    info = operation.upload_info
-    return (operation.path_in_repo, info.size, info.sample) == (file.name, file.size, file.content)
+def _is_addition(operation: Any) -> bool:
+    from huggingface_hub import CommitOperationAdd
+
+    return isinstance(operation, CommitOperationAdd)
+
+
+def _by_look(alive: Iterable[tuple[_Noted, CommitOperationAdd]]) -> _Index:
+    """Sort additions by all that an announcement says of a file: name, size and first bytes."""
+    index: _Index = {}
+    for noted, one in alive:
+        info = one.upload_info
+        index.setdefault((one.path_in_repo, info.size, info.sample), []).append((noted, one))
+    return index
 
 
 def _group(noted: _Noted, operation: CommitOperationAdd) -> tuple[str, int]:

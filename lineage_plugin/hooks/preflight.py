@@ -6,9 +6,9 @@ sent is held against it (:mod:`lineage_plugin.hooks.watch`).
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -16,28 +16,25 @@ from lineage_plugin.checkpoint.formats import is_weight_file
 from lineage_plugin.checkpoint.ledger import Ledger
 from lineage_plugin.checkpoint.local import BESIDE
 from lineage_plugin.errors import HubNotFound, LineageError, UploadBlocked
-from lineage_plugin.findings import gravest_first
-from lineage_plugin.hooks.digests import Digests, FileStamp
-from lineage_plugin.hooks.journal import OVERRIDE, record
+from lineage_plugin.hooks.blocking import blocking, reason_of, remedy_of
+from lineage_plugin.hooks.digests import Digests, FileStamp, unchanged
+from lineage_plugin.hooks.journal import record
 from lineage_plugin.hooks.judge import judge
 from lineage_plugin.hooks.memory import Remembering
 from lineage_plugin.hooks.rules import Rules
-from lineage_plugin.hooks.staged import Staged, laid_out
+from lineage_plugin.hooks.said import LOG
+from lineage_plugin.hooks.staged import Staged, StagedFile, laid_out
 from lineage_plugin.judge.types import Report
 from lineage_plugin.options import Options, Progress
-from lineage_plugin.outcome import ExitCode, Outcome, code_of
+from lineage_plugin.outcome import Outcome, ask, code_of, options_under
 from lineage_plugin.outcome import gravest_first as gravest_outcomes_first
-from lineage_plugin.report.phrases import summary
-from lineage_plugin.targets import CARD, Target
+from lineage_plugin.policy.find import find_policy
+from lineage_plugin.targets import CARD, LARGEST, Target
 from lineage_plugin.text import one_line
 
 __all__ = ["Cleared", "Destination", "clear", "examine"]
 
-_LOG = logging.getLogger("lineage_plugin")
 _SHARD = re.compile(r"(.*-)\d{5,6}(-of-\d{5,6}\.[A-Za-z0-9_]+)\Z")
-_LARGEST_BESIDE = 64 << 20
-_SHOWN = 3
-"""Findings of a model that the message of a blocked upload names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +60,7 @@ class Cleared:
         repo: Where to.
         outcomes: What was found, the gravest first; none when nothing is about a model.
         digests: sha256 of the new weight files and cards by their names in the repository, and of shards beside them.
-        places: Where the local files among them lie, and in which state they were.
+        places: Where local weights among them lie, and in which state they were.
         reason: Why they go although something was found; None when nothing was, or it is only said.
     """
 
@@ -72,6 +69,13 @@ class Cleared:
     digests: Mapping[str, str] = field(default_factory=dict)
     places: Mapping[str, tuple[Path, FileStamp]] = field(default_factory=dict)
     reason: str | None = None
+
+    def covers(self, file: StagedFile) -> bool:
+        """Return whether the bytes that a file has now are among those that were looked at."""
+        known = self.places.get(file.name)
+        if known is not None and isinstance(file.content, Path) and unchanged(file.content, known[1]):
+            return True
+        return file.sha256() in self.digests.values()
 
     @property
     def reports(self) -> tuple[Report, ...]:
@@ -84,7 +88,7 @@ def clear(
     destination: Destination,
     rules: Rules,
     *,
-    earlier: Mapping[str, Path] | None = None,
+    earlier: Mapping[str, Path | None] | None = None,
     progress: Progress | None = None,
 ) -> Cleared:
     """Look at what is about to be uploaded, and block it where the rules say so.
@@ -93,8 +97,8 @@ def clear(
         staged: The files.
         destination: Where they go.
         rules: What they are held against.
-        earlier: Weights that this process has sent there before, by their names, and where they lie: a card that comes
-            after them is held against them.
+        earlier: Weights that this process has sent there before, by their names, and where they lie, None for nowhere
+            on this machine: a card that comes after them is held against them.
         progress: Called while reading.
 
     Returns:
@@ -105,35 +109,25 @@ def clear(
             changes meanwhile: what was not checked does not go.
     """
     found = examine(staged, destination, rules, earlier=earlier, progress=progress)
-    grave = [outcome for outcome in found.outcomes if outcome.code != 0]
+    grave = blocking(found.outcomes)
     if not grave:
-        for report in found.reports:
-            compared = bool(report.comparisons) or report.command == "lint"
-            _LOG.log(logging.INFO if compared else logging.WARNING, "%s", summary(report))
         return found
-    why = "\n".join(f"  {_reason(outcome)}" for outcome in grave)
+    why = "\n".join(f"  {reason_of(outcome)}" for outcome in grave)
     if rules.override is not None:
         record(destination.repo, rules.override, found.outcomes, found.digests)
-        _LOG.warning("upload to %s goes on, for this reason: %s\n%s", destination.repo, rules.override, why)
+        LOG.warning("upload to %s goes on, for this reason: %s\n%s", destination.repo, rules.override, why)
         return replace(found, reason=rules.override)
     if rules.warn_only:
-        _LOG.warning("upload to %s would be blocked\n%s", destination.repo, why)
+        LOG.warning("upload to %s would be blocked\n%s", destination.repo, why)
         return found
     raise UploadBlocked(
         destination.repo,
-        [_reason(outcome) for outcome in grave],
+        [reason_of(outcome) for outcome in grave],
         found.reports,
+        report=grave[0].report,
         exit_code=grave[0].code,
-        remedy=_REMEDIES.get(grave[0].code, _OVERRIDE),
+        remedy=remedy_of(grave[0]),
     )
-
-
-_OVERRIDE = f"To upload all the same, say why: the reason is recorded ({OVERRIDE}='...', or override=)."
-_REMEDIES: dict[ExitCode, str] = {
-    1: f"Correct the model card or the weights. {_OVERRIDE}",
-    3: f"It could not be decided. {_OVERRIDE}",
-    4: f"What could not be found out is not let go: run it again. {_OVERRIDE}",
-}
 
 
 def examine(
@@ -141,7 +135,7 @@ def examine(
     destination: Destination,
     rules: Rules,
     *,
-    earlier: Mapping[str, Path] | None = None,
+    earlier: Mapping[str, Path | None] | None = None,
     progress: Progress | None = None,
 ) -> Cleared:
     """Look at what is about to be uploaded; nothing is blocked.
@@ -158,26 +152,66 @@ def examine(
     """
     if not staged.weights and not _cards(staged):
         return Cleared(destination.repo)
+    if staged.gone and _cards(staged) and not rules.bases:
+        problem = f"{one_line(min(staged.gone), 200)}: was sent ahead of its card, which it cannot be held against now"
+        outcome = Outcome(Target(destination.repo), 2, None, f"{problem}. Send the card first, or give bases=.")
+        return Cleared(destination.repo, (outcome,), {name: staged.files[name].sha256() for name in _cards(staged)})
     try:
-        sent = {} if staged.weights else {name: path for name, path in (earlier or {}).items() if path.is_file()}
+        cards = _cards(staged)
+        before = {name: path for name, path in (earlier or {}).items() if cards and name not in staged.files}
+        sent = {name: path for name, path in before.items() if path is not None and path.is_file()}
         beside: dict[str, Path | bytes] = {**dict(_siblings(staged)), **sent}
         own = _cards_beside(staged)
         theirs = _from_repository(staged, destination, rules.options, beside)
         # What the repository says, and what the user is about to say, may be two things: both have to be true.
         ways = [theirs | own, *([theirs] if own.keys() & theirs.keys() else [])]
         found = [_examine(staged, destination, rules, beside | way, frozenset(sent), progress) for way in ways]
+        if before.keys() - sent.keys() and CARD in staged.files:
+            # Their bytes are gone here, as those of a temporary folder; the Hub has them.
+            found.append(_on_hub(staged, destination, rules, progress))
     except (LineageError, OSError) as error:
-        code = code_of(error) if isinstance(error, LineageError) else 2
-        said = (
-            str(error) if isinstance(error, LineageError) else f"{error.filename or 'disk'}: {error.strerror or error}"
-        )
-        return Cleared(destination.repo, (Outcome(Target(destination.repo), code, None, said),))
+        # Who lets it go all the same lets these bytes go.
+        counted = {name: file for name, file in staged.files.items() if file.is_card or name in staged.weights}
+        with suppress(LineageError, OSError):
+            digests = {name: file.sha256() for name, file in counted.items()}
+            return Cleared(destination.repo, (_failed(destination, error),), digests)
+        return Cleared(destination.repo, (_failed(destination, error),))
     outcomes = gravest_outcomes_first(outcome for one in found for outcome in one.outcomes)
     return replace(found[0], outcomes=tuple(outcomes))
 
 
+def _failed(destination: Destination, error: LineageError | OSError) -> Outcome:
+    if isinstance(error, LineageError):
+        return Outcome(Target(destination.repo), code_of(error), None, str(error))
+    what = f"{error.filename}: " if error.filename else ""
+    return Outcome(Target(destination.repo), 2, None, f"{what}{error.strerror or type(error).__name__}")
+
+
+def _on_hub(staged: Staged, destination: Destination, rules: Rules, progress: Progress | None) -> Cleared:
+    """Hold a card against the weights that the repository has."""
+    ref = destination.repo if destination.revision is None else f"{destination.repo}@{destination.revision}"
+    with laid_out(staged, destination.repo, {}) as (tree, _):
+        card = tree.top / CARD
+        policy = rules.policy if rules.policy is not None else find_policy(ref, str(card))
+        options = options_under(policy, rules.options)
+        found = ask(
+            Target(ref, "check", str(card)),
+            policy=policy,
+            bases=rules.bases,
+            options=options,
+            fail_on=rules.fail_on,
+            progress=progress,
+        )
+    if found.report is not None:
+        # The card is the one that goes there.
+        plain = tuple(replace(f, file=f.file and f.file.replace(str(card), CARD)) for f in found.report.findings)
+        declared = replace(found.report.declared, file=CARD)
+        found = replace(found, report=replace(found.report, findings=plain, declared=declared, card=None))
+    return Cleared(destination.repo, (replace(found, problem=found.problem.replace(str(card), CARD)),))
+
+
 def _cards(staged: Staged) -> frozenset[str]:
-    return frozenset(name for name in staged.files if PurePosixPath(name).name == CARD)
+    return frozenset(name for name, file in staged.files.items() if file.is_card)
 
 
 def _examine(
@@ -189,26 +223,26 @@ def _examine(
     progress: Progress | None,
 ) -> Cleared:
     digests = Digests()
-    with laid_out(staged, destination.repo, beside) as (tree, places):
-        places |= {name: path for name, path in beside.items() if isinstance(path, Path)}
-        known = digests.of(list(dict.fromkeys(places.values())), progress)
-        by_name = {name: known[path] for name, path in places.items()}
-        fetched = {name: tree.top / name for name, data in beside.items() if isinstance(data, bytes)}
-        theirs = digests.of(list(fetched.values()))
-        by_name |= {name: theirs[path] for name, path in fetched.items()}
+    with laid_out(staged, destination.repo, beside) as (tree, names):
+        # What is hashed is what is judged: copies of small files, and weights themselves, behind links.
+        paths = {name: tree.top / name for name in sorted(names)}
+        known = digests.of(list(paths.values()), progress)
+        by_name = {name: known[path] for name, path in paths.items()}
         tree = replace(tree, new=tree.new | sent, weights=tree.weights | sent, digests=by_name)
         outcomes = judge(tree, rules, memory=Remembering(digests, rules.bases), progress=progress)
-        # What was judged is what was hashed.
-        changed = [path for path in places.values() if not digests.stamp(path).fits(FileStamp.of(path))]
+        stamps = {name: digests.stamp(path) for name, path in paths.items()}
+        changed = [name for name, path in paths.items() if not stamps[name].fits(FileStamp.of(path))]
         if changed:
-            problem = f"{one_line(str(changed[0]), 200)}: the file changed while it was checked. Run again."
+            problem = f"{one_line(changed[0], 200)}: the file changed while it was checked. Run again."
             outcomes = (Outcome(Target(destination.repo), 2, None, problem), *outcomes)
-    goes = [name for name in places if name in tree.weights or name in _cards(staged) or is_weight_file(name)]
+        links = {name: path.readlink() for name, path in paths.items() if path.is_symlink()}
+    cards = _cards(staged)
+    goes = [name for name in by_name if name in tree.weights or name in cards or name in links]
     return Cleared(
         destination.repo,
         outcomes,
-        {name: by_name[name] for name in sorted(goes)},
-        {name: (places[name], digests.stamp(places[name])) for name in goes},
+        {name: by_name[name] for name in goes},
+        {name: (links[name], stamps[name]) for name in goes if name in links},
     )
 
 
@@ -266,9 +300,9 @@ def _from_repository(
         # It is made by this upload.
         return {}
     found = {
-        name: source.data(name, _LARGEST_BESIDE)
+        name: source.data(name, LARGEST)
         for name in sorted(wanted & source.files.keys())
-        if source.files[name].size <= _LARGEST_BESIDE
+        if source.files[name].size <= LARGEST
     }
     return {name: data for name, data in found.items() if data is not None}
 
@@ -280,23 +314,3 @@ def _has(names: Sequence[str] | set[str], folder: PurePosixPath) -> bool:
 
 def _is_deleted(name: str, deleted: Sequence[str]) -> bool:
     return any(name == one or (one.endswith("/") and name.startswith(one)) for one in deleted)
-
-
-def _reason(outcome: Outcome) -> str:
-    """Say in a line why a model is not let go."""
-    report, name = outcome.report, one_line(outcome.target.name, 200)
-    if report is None:
-        return f"{name}: {one_line(outcome.problem, 500)}"
-    grave = [found for found in gravest_first(report.findings) if found.level != "note"]
-    if not grave:
-        return summary(report)
-    said = [
-        f"{found.code} {one_line(found.message, 300)}" + (f" ({_where(found.file, found.line)})" if found.file else "")
-        for found in grave[:_SHOWN]
-    ]
-    more = f"; and {len(grave) - _SHOWN} more" if len(grave) > _SHOWN else ""
-    return f"{name}: {'; '.join(said)}{more}"
-
-
-def _where(file: str, line: int | None) -> str:
-    return one_line(file, 200) + (f":{line}" if line is not None else "")

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -24,6 +25,7 @@ from lineage_plugin.checkpoint.names import is_plain_path
 from lineage_plugin.errors import UsageError
 from lineage_plugin.hooks.digests import Digests
 from lineage_plugin.hooks.judge import Tree
+from lineage_plugin.targets import CARD, LARGEST, describes
 from lineage_plugin.text import one_line
 
 if TYPE_CHECKING:
@@ -42,10 +44,6 @@ __all__ = [
 
 SAMPLE = 512
 """First bytes of a file that are looked at; as many as the client of the Hub sends ahead."""
-_COPIED = 64 << 20
-"""Largest file that is copied; a larger one is no card and no configuration."""
-_TELLING = (".json", ".md", ".model", ".txt", ".yaml", ".yml")
-"""Endings of files that a check may look at beside the weights: cards, configurations, tokenizers."""
 _ZIP = b"PK\x03\x04"
 _TORCH = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")
 """How a file of torch.save begins in the format before the zip archive."""
@@ -109,9 +107,26 @@ class StagedFile:
         return digest.hexdigest()
 
     @property
+    def is_card(self) -> bool:
+        """Whether it is a model card."""
+        return PurePosixPath(self.name).name == CARD
+
+    def named_weights(self) -> Iterator[str]:
+        """Yield the files that a shard index names; nothing for other files, and for one that cannot be read."""
+        if not self.name.endswith(".index.json") or self.size > LARGEST:
+            return
+        prefix = self.name[: self.name.rfind("/") + 1]
+        try:
+            data = self.content.read_bytes() if isinstance(self.content, Path) else self.content
+            shards = json.loads(data)["weight_map"].values() if isinstance(data, bytes) else ()
+            yield from (f"{prefix}{shard}" for shard in dict.fromkeys(shards))
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            return
+
+    @property
     def matters(self) -> bool:
         """Whether a check may look at it."""
-        return self.is_weights or (self.name.lower().endswith(_TELLING) and self.size <= _COPIED)
+        return self.is_weights or (describes(self.name) and self.size <= LARGEST)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -121,15 +136,18 @@ class Staged:
     Attributes:
         files: The files.
         folder: The local folder that has the layout of the repository; None when there is none.
+        gone: Weights among them that were sent ahead, and whose bytes are not here any more.
     """
 
     files: Mapping[str, StagedFile]
     folder: Path | None = None
+    gone: frozenset[str] = frozenset()
 
     @property
     def weights(self) -> frozenset[str]:
-        """Names of the files that look like weights."""
-        return frozenset(name for name, file in self.files.items() if file.is_weights)
+        """Names of the files that look like weights, or that a shard index calls so."""
+        named = {name for file in self.files.values() for name in file.named_weights()}
+        return frozenset(name for name, file in self.files.items() if file.is_weights or name in named)
 
 
 def from_folder(
@@ -175,7 +193,11 @@ def from_operations(operations: Iterable[CommitOperationAdd]) -> Staged:
     Raises:
         UsageError: When a file cannot be read.
     """
-    return _staged(staged_file(operation) for operation in operations)
+    listed = list(operations)
+    # preupload_lfs_files frees the memory of what it has sent.
+    freed = [one for one in listed if one._is_uploaded and one.path_or_fileobj == b""]
+    gone = {one.path_in_repo for one in freed if looks_like_weights(one.path_in_repo, one.upload_info.sample)}
+    return replace(_staged(staged_file(one) for one in listed if one not in freed), gone=frozenset(gone))
 
 
 def staged_file(operation: CommitOperationAdd) -> StagedFile:
@@ -201,9 +223,9 @@ def _local_file(name: str, path: Path) -> StagedFile:
 
 def _staged(found: Iterable[StagedFile]) -> Staged:
     files = {file.name: file for file in found}
-    for name in files:
-        if not is_plain_path(name):
-            raise UsageError(f"'{one_line(name, 200)}' is no name for a file in a repository")
+    for name, file in files.items():
+        if file.matters and not is_plain_path(name):
+            raise UsageError(f"'{one_line(name, 200)}' is no name for a file of a model")
     return Staged(files, _common_folder(files.values()))
 
 
@@ -219,7 +241,7 @@ def _common_folder(files: Iterable[StagedFile]) -> Path | None:
 
 
 @contextmanager
-def laid_out(staged: Staged, repo: str, beside: Mapping[str, Path | bytes]) -> Iterator[tuple[Tree, dict[str, Path]]]:
+def laid_out(staged: Staged, repo: str, beside: Mapping[str, Path | bytes]) -> Iterator[tuple[Tree, frozenset[str]]]:
     """Put files on disk as the repository will have them.
 
     Args:
@@ -228,38 +250,44 @@ def laid_out(staged: Staged, repo: str, beside: Mapping[str, Path | bytes]) -> I
         beside: Files that are not new and belong to the models: on this machine, or as bytes.
 
     Yields:
-        The tree, gone at the end of the block, and where the bytes of each new file in it are. Files that no check
-        looks at, such as pictures, are left out.
+        The tree, gone at the end of the block, and the names of all files in it: those that no check looks at, such as
+        pictures, are left out.
+
+    Raises:
+        UsageError: When two names exclude each other.
+        OSError: When the disk does not take them.
     """
+    weights = staged.weights
+    new = {name: file for name, file in staged.files.items() if file.matters or name in weights}
+    old = {name: data for name, data in beside.items() if name not in staged.files and is_plain_path(name)}
+    for name in new.keys() | old.keys():
+        below = next((str(above) for above in PurePosixPath(name).parents if str(above) in staged.files), None)
+        if below is not None:
+            raise UsageError(f"'{one_line(name, 200)}' cannot lie below '{one_line(below, 200)}', which is a file")
     with tempfile.TemporaryDirectory(prefix="lineage-") as folder:
         top = Path(folder).resolve()
-        new = {name: file for name, file in staged.files.items() if file.matters}
-        places = {name: _put(top / name, file.content, file.is_weights) for name, file in new.items()}
-        for name, content in beside.items():
-            if name not in staged.files and is_plain_path(name):
-                _put(top / name, content, isinstance(content, Path) and is_weight_file(name))
-        yield Tree(top, repo, frozenset(new), staged.weights, staged.folder), places
+        for name, file in new.items():
+            _put(top / name, file.content, name in weights)
+        for name, data in old.items():
+            _put(top / name, data, isinstance(data, Path) and is_weight_file(name))
+        came_from = {file.content.parent for file in new.values() if isinstance(file.content, Path)}
+        yield (
+            Tree(top, repo, frozenset(new), weights, staged.folder, came_from=frozenset(came_from)),
+            frozenset(new.keys() | old.keys()),
+        )
 
 
-def _put(target: Path, content: Path | bytes | BinaryIO, linked: bool) -> Path:
-    """Put a file in its place, and return where its bytes are."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"'{one_line(target.name, 200)}' cannot lie below a file") from error
+def _put(target: Path, content: Path | bytes | BinaryIO, linked: bool) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(content, bytes):
         target.write_bytes(content)
-        return target
-    if not isinstance(content, Path):
+    elif not isinstance(content, Path):
         with _rewound(content) as stream, target.open("wb") as copy:
             shutil.copyfileobj(stream, copy, 1 << 20)
-        return target
-    source = Path(os.path.realpath(content))
-    if linked:
-        _link(source, target)
+    elif linked:
+        _link(Path(os.path.realpath(content)), target)
     else:
-        shutil.copyfile(source, target)
-    return source
+        shutil.copyfile(content, target)
 
 
 def _link(source: Path, target: Path) -> None:

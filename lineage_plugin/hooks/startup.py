@@ -12,8 +12,11 @@ import importlib.machinery
 import importlib.util
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from types import ModuleType, TracebackType
+
+from lineage_plugin.errors import LineageError
 
 __all__ = ["put_up"]
 
@@ -32,6 +35,8 @@ class _Loader(importlib.abc.Loader):
     def exec_module(self, module: ModuleType) -> None:
         self._loader.exec_module(module)
         put_up()
+        # Not before: what cannot be put up is tried again, and fails again, with the next import.
+        sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Finder)]
 
     def __getattr__(self, name: str) -> object:
         # Data files and sources of the package are asked of its loader.
@@ -39,15 +44,21 @@ class _Loader(importlib.abc.Loader):
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds the client once, as it would be found without."""
+    """Finds the client as it would be found without; to look for it is not to import it."""
+
+    def __init__(self) -> None:
+        self._inside = threading.local()
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if name != _CLIENT:
+        if name != _CLIENT or getattr(self._inside, "looking", False):
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
+        self._inside.looking = True
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            self._inside.looking = False
         if spec is not None and spec.loader is not None:
             spec.loader = _Loader(spec.loader)
         return spec
@@ -61,9 +72,13 @@ def put_up() -> None:
     """
     from lineage_plugin.hooks.gate import install_gate, mode_wanted
 
-    _Reporting().install()
-    mode = mode_wanted()
+    try:
+        mode = mode_wanted()
+    except LineageError:
+        _Reporting().install()
+        raise
     if mode is not None:
+        _Reporting().install()
         install_gate(mode=mode)
 
 
@@ -78,8 +93,6 @@ class _Reporting:
             sys.excepthook = self
 
     def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        from lineage_plugin.errors import LineageError
-
         if isinstance(error, LineageError) and os.environ.get("LINEAGE_DEBUG") != "1":
             print(f"lineage: error: {error}", file=sys.stderr)
         else:

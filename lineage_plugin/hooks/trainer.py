@@ -6,7 +6,6 @@ then, but puts up the gate: what is pushed is checked as it is pushed, byte for 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from lineage_plugin.errors import LineageError, UsageError
 from lineage_plugin.hooks.gate import Mode, make_gate
+from lineage_plugin.hooks.said import LOG, be_seen
 
 if TYPE_CHECKING:
     from transformers import TrainerControl, TrainerState, TrainingArguments
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from lineage_plugin.report import FailOn
 
 __all__ = ["LineageCallback"]
-
-_LOG = logging.getLogger("lineage_plugin")
 
 
 class LineageCallback(TrainerCallback):
@@ -39,7 +37,7 @@ class LineageCallback(TrainerCallback):
     Args:
         mode: ``strict`` blocks, ``warn`` only says what it would block.
         fingerprint: Whether to write a fingerprint into every checkpoint that is saved.
-        policy: What is made of the findings; None: the policy that is found, as for ``lineage check``.
+        policy: A policy, or its file; None: the policy that is found, as for ``lineage check``.
         bases: Where the bases are, instead of what the card declares: paths or ids.
         fail_on: The lowest level of finding that blocks.
         options: Choices of the checks.
@@ -58,12 +56,13 @@ class LineageCallback(TrainerCallback):
         *,
         mode: Mode = "strict",
         fingerprint: bool = True,
-        policy: Policy | None = None,
-        bases: Sequence[str] = (),
+        policy: Policy | str | Path | None = None,
+        bases: Sequence[str] | str = (),
         fail_on: FailOn | None = None,
         options: Options | None = None,
         override: str | None = None,
     ) -> None:
+        be_seen()
         self._fingerprint = fingerprint
         self._said = 0
         self._gate = make_gate(
@@ -95,7 +94,7 @@ class LineageCallback(TrainerCallback):
             (folder / FILE).write_bytes(fingerprint_model(str(folder), name=name))
         except (LineageError, OSError) as error:
             # A training of days does not end for this.
-            _LOG.warning("no fingerprint of %s was written: %s", folder, error)
+            LOG.warning("no fingerprint of %s was written: %s", folder, error)
             # What is wrong with this one, such as being an adapter, is wrong with the next one.
             self._fingerprint = not isinstance(error, UsageError)
 
@@ -108,5 +107,5 @@ class LineageCallback(TrainerCallback):
     def _tell(self) -> None:
         blocked = self._gate.blocked
         for error in blocked[self._said :]:
-            _LOG.error("%s", error)
+            LOG.error("%s\nThe training goes on.", error)
         self._said = len(blocked)

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,6 @@ from lineage_plugin.hooks.wire import OutgoingFile, Sending, Unreadable, sending
 from lineage_plugin.text import one_line
 
 if TYPE_CHECKING:
-    from lineage_plugin.hooks.digests import FileStamp
     from lineage_plugin.hooks.preflight import Cleared
     from lineage_plugin.hooks.staged import StagedFile
 
@@ -33,47 +31,58 @@ Examiner = Callable[[Sending, "str | None"], "Cleared"]
 with."""
 
 CARD = "README.md"
-_BUSY: ContextVar[bool] = ContextVar("lineage_busy", default=False)
-"""Set while a check runs: its own requests are nobody's upload."""
+"""As in :mod:`lineage_plugin.targets`, which a start of Python need not load."""
 
 
 @dataclass(eq=False)
-class _Ledger:
-    """What is known of one repository.
+class _Clearances:
+    """What may go to one repository.
 
     Attributes:
-        digests: sha256 of what may go.
-        states: The states that local files were in when they were cleared.
-        sent: Where the local weights that were cleared lie, by their names in the repository.
-        announced: What was announced, by name.
+        whole: Clearances, each of one upload: what is announced together has to be in one of them.
         earlier: sha256 of what may go as part of uploads that have begun, but is to be looked at when it is announced
             again: the repository is another one now.
         committed: Whether there was a commit since the last announcement.
-        stopped: Whether a commit was stopped since the last announcement.
     """
 
-    digests: set[str] = field(default_factory=set)
-    states: dict[Path, FileStamp] = field(default_factory=dict)
-    sent: dict[str, Path] = field(default_factory=dict)
-    announced: dict[str, OutgoingFile] = field(default_factory=dict)
+    whole: list[Cleared] = field(default_factory=list)
     earlier: set[str] = field(default_factory=set)
     committed: bool = False
-    stopped: bool = False
 
-    def clear(self, cleared: Cleared) -> None:
-        """Let files go."""
-        self.digests.update(cleared.digests.values())
-        self.states.update(cleared.places.values())
+    def digests(self) -> set[str]:
+        """Return the sha256 of all that may go."""
+        return self.earlier.union(*(cleared.digests.values() for cleared in self.whole))
 
-    def covers(self, file: StagedFile) -> bool:
-        """Return whether a file may be announced."""
-        from lineage_plugin.hooks.digests import unchanged
+    def begin(self) -> None:
+        """Look at everything anew, once there was a commit: the repository is another one now."""
+        if self.committed:
+            self.earlier, self.whole, self.committed = self.digests(), [], False
 
-        if isinstance(file.content, Path):
-            known = self.states.get(file.content.resolve())
-            if known is not None and unchanged(file.content, known):
-                return True
-        return bool(self.digests) and file.sha256() in self.digests
+
+@dataclass(eq=False)
+class _Repository:
+    """What is known of one repository, by all guards.
+
+    Attributes:
+        cleared: What was cleared for every guard.
+        sent: Where the weights lie that were cleared, by their names in the repository; None where they have no file.
+        announced: What was announced, by name.
+        stopped: Names of files for which a commit was stopped, and that were not announced anew since.
+    """
+
+    cleared: _Clearances = field(default_factory=_Clearances)
+    sent: dict[str, Path | None] = field(default_factory=dict)
+    announced: dict[str, OutgoingFile] = field(default_factory=dict)
+    stopped: set[str] = field(default_factory=set)
+
+    def note(self, cleared: Cleared) -> None:
+        """Note which weights were cleared."""
+        weights = [name for name in cleared.digests if PurePosixPath(name).name != CARD]
+        self.sent.update((name, cleared.places[name][0] if name in cleared.places else None) for name in weights)
+
+
+def _nothing(_: object) -> Sequence[StagedFile]:
+    return ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,14 +92,20 @@ class Guard:
     Attributes:
         repo: The repository, as ``(endpoint, owner/name)``; None for all.
         examine: What looks at uploads that were not cleared; None: they are blocked.
-        locate: Finds the local files that an announced file can be.
-        ledgers: What it has cleared itself, by repository. It counts for this guard alone: another one may be stricter.
+        locate: Finds the local files that an announced file can be, the likeliest first.
+        rest: Finds all files of the upload that a request is part of.
+        copies: Names the files that the server copies within itself.
+        on_block: Told what was stopped.
+        own: What it has cleared itself, by repository. It counts for this guard alone: another one may be stricter.
     """
 
     repo: tuple[str, str] | None
     examine: Examiner | None
     locate: Callable[[OutgoingFile], Sequence[StagedFile]]
-    ledgers: dict[tuple[str, str], _Ledger] = field(default_factory=dict, repr=False)
+    rest: Callable[[Sending], Sequence[StagedFile]] = _nothing
+    copies: Callable[[], Collection[str]] = frozenset
+    on_block: Callable[[UploadBlocked], None] | None = None
+    own: dict[tuple[str, str], _Clearances] = field(default_factory=dict, repr=False)
 
 
 class Watch:
@@ -98,20 +113,20 @@ class Watch:
 
     def __init__(self) -> None:
         self._guards: list[Guard] = []
-        self._ledgers: dict[tuple[str, str], _Ledger] = {}
+        self._repositories: dict[tuple[str, str], _Repository] = {}
         self._lock = threading.RLock()
 
     def clear(self, endpoint: str, cleared: Cleared) -> None:
         """Let files go, from now on."""
         with self._lock:
-            ledger = self._ledger(endpoint, cleared.repo)
-            ledger.clear(cleared)
-            _note_sent(cleared, ledger)
+            repository = self._repository(endpoint, cleared.repo)
+            repository.cleared.whole.append(cleared)
+            repository.note(cleared)
 
-    def sent(self, endpoint: str, repo: str) -> dict[str, Path]:
-        """Return where weights lie that were cleared for a repository, by their names there."""
+    def sent(self, endpoint: str, repo: str) -> dict[str, Path | None]:
+        """Return where weights lie that were cleared for a repository, by their names; None where they have no file."""
         with self._lock:
-            return dict(self._ledger(endpoint, repo).sent)
+            return dict(self._repository(endpoint, repo).sent)
 
     @contextmanager
     def guarding(self, guard: Guard) -> Iterator[None]:
@@ -141,8 +156,6 @@ class Watch:
         Raises:
             UploadBlocked: When it sends what was not cleared.
         """
-        if _BUSY.get():
-            return
         with self._lock:
             guards = list(self._guards)
         if not guards:
@@ -155,68 +168,60 @@ class Watch:
             return
         for guard in guards:
             if guard.repo is None or _key(*guard.repo) == _key(found.endpoint, found.repo):
-                self._hold(found, guard, request.headers.get("authorization"))
+                try:
+                    self._hold(found, guard, request.headers.get("authorization"))
+                except UploadBlocked as error:
+                    if guard.on_block is not None:
+                        guard.on_block(error)
+                    raise
 
     def _hold(self, found: Sending, guard: Guard, authorization: str | None) -> None:
-        ledger = self._ledger(found.endpoint, found.repo)
         with self._lock:
-            own = guard.ledgers.setdefault(_key(found.endpoint, found.repo), _Ledger())
+            repository = self._repository(found.endpoint, found.repo)
+            own = guard.own.setdefault(_key(found.endpoint, found.repo), _Clearances())
         if found.step == "preupload":
-            self._hold_announced(found, guard, own, ledger, authorization)
+            self._hold_announced(found, guard, own, repository, authorization)
             return
-        may_go = own.digests | own.earlier | ledger.digests
-        if found.step == "lfs":
-            _hold_placed(found, ledger, may_go)
-            return
-        # A client that makes its commit again in smaller parts would leave half of an upload there.
-        ledger.stopped = ledger.stopped or not _is_whole(found, ledger, may_go)
-        if ledger.stopped:
-            missed = [file for file in found.files if not _may_commit(file, ledger, may_go)]
-            raise _changed(found, missed[0] if missed else OutgoingFile("another file of this upload"))
-        own.committed = True
+        with self._lock:
+            may_go = own.digests() | repository.cleared.digests()
+            if found.step == "lfs":
+                _hold_placed(found, repository, may_go)
+                return
+            missed = [file for file in found.files if not _may_commit(file, repository, may_go, guard.copies())]
+            # A client that makes its commit again in smaller parts would leave half of an upload there.
+            repository.stopped.update(file.name for file in missed)
+            if repository.stopped:
+                raise _changed(found, missed[0] if missed else OutgoingFile(min(repository.stopped)))
+            own.committed = True
 
     def _hold_announced(
-        self, found: Sending, guard: Guard, own: _Ledger, ledger: _Ledger, authorization: str | None
+        self, found: Sending, guard: Guard, own: _Clearances, repository: _Repository, authorization: str | None
     ) -> None:
         with self._lock:
-            ledger.stopped = False
-            if own.committed:
-                own.earlier |= own.digests
-                own.digests, own.states, own.committed = set(), {}, False
-        counted = [file for file in found.files if _counts(file)]
-        missed = [file for file in counted if not _is_cleared(file, guard, own, ledger)]
-        if missed:
+            repository.stopped.difference_update(file.name for file in found.files)
+            own.begin()
+        missed = _missed(found, guard, own, repository)
+        if missed is not None:
             if guard.examine is None:
-                raise _changed(found, missed[0])
+                raise _changed(found, missed)
             scheme, _, token = (authorization or "").partition(" ")
-            with busy():
-                cleared = guard.examine(found, token if scheme.lower() == "bearer" else None)
+            cleared = guard.examine(found, token if scheme.lower() == "bearer" else None)
             with self._lock:
-                own.clear(cleared)
-                _note_sent(cleared, ledger)
-            for file in counted:
-                if not _is_cleared(file, guard, own, ledger):
-                    raise _changed(found, file)
+                own.whole.append(cleared)
+                repository.note(cleared)
+            missed = _missed(found, guard, own, repository)
+            if missed is not None:
+                raise _changed(found, missed)
         with self._lock:
-            ledger.announced.update((file.name, file) for file in found.files)
+            repository.announced.update((file.name, file) for file in found.files)
 
-    def _ledger(self, endpoint: str, repo: str) -> _Ledger:
+    def _repository(self, endpoint: str, repo: str) -> _Repository:
         with self._lock:
-            return self._ledgers.setdefault(_key(endpoint, repo), _Ledger())
+            return self._repositories.setdefault(_key(endpoint, repo), _Repository())
 
 
 def _key(endpoint: str, repo: str) -> tuple[str, str]:
     return endpoint.rstrip("/").lower(), repo
-
-
-@contextmanager
-def busy() -> Iterator[None]:
-    """Mark the requests of the block as those of a check."""
-    token = _BUSY.set(True)
-    try:
-        yield
-    finally:
-        _BUSY.reset(token)
 
 
 def _counts(file: OutgoingFile) -> bool:
@@ -226,32 +231,42 @@ def _counts(file: OutgoingFile) -> bool:
     return PurePosixPath(file.name).name == CARD or looks_like_weights(file.name, file.content or b"")
 
 
-def _note_sent(cleared: Cleared, ledger: _Ledger) -> None:
-    ledger.sent.update((name, path) for name, (path, _) in cleared.places.items() if not name.endswith(CARD))
+def _missed(found: Sending, guard: Guard, own: _Clearances, repository: _Repository) -> OutgoingFile | None:
+    """Return a file that is announced, or comes with what is, and was not cleared; None when all were."""
+    counted = [(file, guard.locate(file)) for file in found.files if _counts(file)]
+    for file, places in counted:
+        if not places:
+            return file
+    clearances = [*own.whole, *repository.cleared.whole]
+    together = {one.name: one for one in guard.rest(found)} | {file.name: places[0] for file, places in counted}
+    if together and not any(_covers(cleared, together) for cleared in clearances):
+        return OutgoingFile(min(together))
+    # Where several local files look like the announced one, it may be any of them.
+    for file, places in counted:
+        if not all(any(cleared.covers(one) for cleared in clearances) for one in places[1:]):
+            return file
+    return None
 
 
-def _is_cleared(file: OutgoingFile, guard: Guard, own: _Ledger, ledger: _Ledger) -> bool:
-    found = guard.locate(file)
-    return bool(found) and all(own.covers(one) or ledger.covers(one) for one in found)
+def _covers(cleared: Cleared, together: Mapping[str, StagedFile]) -> bool:
+    """Return whether files were cleared as they go: all of them at once, and with the cards they were held against."""
+    cards = {name for name in cleared.digests if PurePosixPath(name).name == CARD}
+    return cards <= together.keys() and all(map(cleared.covers, together.values()))
 
 
-def _hold_placed(found: Sending, ledger: _Ledger, may_go: set[str]) -> None:
+def _hold_placed(found: Sending, repository: _Repository, may_go: set[str]) -> None:
     """Let objects go that were cleared, and those that are announced files of other kinds."""
-    others = {file.size for file in ledger.announced.values() if not _counts(file)}
+    others = {file.size for file in repository.announced.values() if not _counts(file)}
     for file in found.files:
         if file.sha256 not in may_go and file.size not in others:
             raise _changed(found, file)
 
 
-def _is_whole(found: Sending, ledger: _Ledger, may_go: set[str]) -> bool:
-    return all(_may_commit(file, ledger, may_go) for file in found.files)
-
-
-def _may_commit(file: OutgoingFile, ledger: _Ledger, may_go: set[str]) -> bool:
-    if file.sha256 is not None and file.size is None:
-        # A copy that the server makes of what it has: nothing leaves this machine.
+def _may_commit(file: OutgoingFile, repository: _Repository, may_go: set[str], copies: Collection[str]) -> bool:
+    if (file.sha256 is not None and file.size is None) or file.name in copies:
+        # A copy that the server makes of what it has.
         return True
-    announced = ledger.announced.get(file.name)
+    announced = repository.announced.get(file.name)
     harmless = announced is not None and announced.size == file.size and not _counts(announced)
     if (harmless or file.sha256 is None) and not _counts(file):
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +19,7 @@ __all__ = ["NAME", "find_policy"]
 NAME: Final = ".lineage.yml"
 
 
-def find_policy(model: str, card: str | None = None) -> Policy | None:
+def find_policy(model: str, card: str | None = None, came_with: Iterable[Path] = ()) -> Policy | None:
     """Look for a policy file on this machine; none is ever fetched.
 
     The current folder's comes first and counts whole, unless the current folder is the model's or lies in it: a file
@@ -28,6 +29,7 @@ def find_policy(model: str, card: str | None = None) -> Policy | None:
     Args:
         model: What the user typed for the model.
         card: The card that was given instead of the model's own.
+        came_with: Further folders that belong to the model.
 
     Returns:
         The policy; None when there is none.
@@ -37,7 +39,8 @@ def find_policy(model: str, card: str | None = None) -> Policy | None:
         UnreadableCheckpoint: When the file beside the model is a link that leads out of its folder.
     """
     folder = _folder(model)
-    if os.path.lexists(NAME) and (folder is None or not _lies_in(Path(), folder)):
+    belongs = [*came_with, *([] if folder is None else [folder])]
+    if os.path.lexists(NAME) and not any(_lies_in(Path(), place) for place in belongs):
         return load_policy(NAME)
     beside = folder if card is None else Path(card).parent
     if beside is None or not os.path.lexists(beside / NAME):

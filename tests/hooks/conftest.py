@@ -103,7 +103,7 @@ def fresh_client() -> Iterator[None]:
     with WATCH._lock:
         left = list(WATCH._guards)
         WATCH._guards.clear()
-        WATCH._ledgers.clear()
+        WATCH._repositories.clear()
     set_client_factory(_http.default_client_factory)
     close_session()
     assert left == []
