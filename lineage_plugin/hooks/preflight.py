@@ -164,7 +164,8 @@ def examine(
         own = _cards_beside(staged)
         theirs = _from_repository(staged, destination, rules.options, beside)
         # What the repository says, and what the user is about to say, may be two things: both have to be true.
-        ways = [theirs | own, *([theirs] if own.keys() & theirs.keys() else [])]
+        differ = [name for name, path in own.items() if name in theirs and theirs[name] != path.read_bytes()]
+        ways = [theirs | own, *([theirs] if differ else [])]
         found = [_examine(staged, destination, rules, beside | way, frozenset(sent), progress) for way in ways]
         if before.keys() - sent.keys() and CARD in staged.files:
             # Their bytes are gone here, as those of a temporary folder; the Hub has them.
@@ -246,9 +247,9 @@ def _examine(
     )
 
 
-def _cards_beside(staged: Staged) -> dict[str, Path | bytes]:
+def _cards_beside(staged: Staged) -> dict[str, Path]:
     """Return the cards that lie beside weights on this machine and are not uploaded with them."""
-    found: dict[str, Path | bytes] = {}
+    found: dict[str, Path] = {}
     for name in staged.weights:
         content = staged.files[name].content
         folder = PurePosixPath(name).parent

@@ -17,7 +17,7 @@ from tests.report.test_markup import rendered
 
 SECTION = "## Lineage\n\n- derived\n\n| a | b |\n| --- | --- |\n| 1 | 2 |\n\n```bash\nlineage check .\n```\n"
 OTHER = "## Lineage\n\nSomething else."
-BEGIN = b'<!-- lineage:begin - written by "lineage upload --write-card", edits before lineage:end are lost -->'
+BEGIN = b'<!-- lineage:begin - written by "lineage upload --write-card", what is edited in here is lost -->'
 END = b"<!-- lineage:end -->"
 WHOLE = b"\n".join((BEGIN, b"", SECTION.rstrip("\n").encode(), b"", END))
 
