@@ -165,7 +165,7 @@ def examine(
         theirs = _from_repository(staged, destination, rules.options, beside)
         # What the repository says, and what the user is about to say, may be two things: both have to be true.
         differ = [name for name, path in own.items() if name in theirs and theirs[name] != path.read_bytes()]
-        ways = [theirs | own, *([theirs] if differ else [])]
+        ways: list[dict[str, Path | bytes]] = [{**theirs, **own}, *([theirs] if differ else [])]
         found = [_examine(staged, destination, rules, beside | way, frozenset(sent), progress) for way in ways]
         if before.keys() - sent.keys() and CARD in staged.files:
             # Their bytes are gone here, as those of a temporary folder; the Hub has them.
