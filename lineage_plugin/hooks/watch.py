@@ -21,6 +21,7 @@ from lineage_plugin.hooks.wire import OutgoingFile, Sending, Unreadable, sending
 from lineage_plugin.text import one_line
 
 if TYPE_CHECKING:
+    from lineage_plugin.hooks.digests import FileStamp
     from lineage_plugin.hooks.preflight import Cleared
     from lineage_plugin.hooks.staged import StagedFile
 
@@ -65,20 +66,28 @@ class _Repository:
 
     Attributes:
         cleared: What was cleared for every guard.
-        sent: Where the weights lie that were cleared, by their names in the repository; None where they have no file.
+        sent: Where the weights lie that were cleared, and in which state they were, by their names in the repository;
+            None where they have no file.
         announced: What was announced, by name.
         stopped: Names of files for which a commit was stopped, and that were not announced anew since.
     """
 
     cleared: _Clearances = field(default_factory=_Clearances)
-    sent: dict[str, Path | None] = field(default_factory=dict)
+    sent: dict[str, tuple[Path, FileStamp] | None] = field(default_factory=dict)
     announced: dict[str, OutgoingFile] = field(default_factory=dict)
     stopped: set[str] = field(default_factory=set)
 
     def note(self, cleared: Cleared) -> None:
         """Note which weights were cleared."""
         weights = [name for name in cleared.digests if PurePosixPath(name).name != CARD]
-        self.sent.update((name, cleared.places[name][0] if name in cleared.places else None) for name in weights)
+        self.sent.update((name, cleared.places.get(name)) for name in weights)
+
+
+def _has_changed(path: Path, stamp: FileStamp) -> bool:
+    try:
+        return not type(stamp).of(path).fits(stamp)
+    except OSError:
+        return True
 
 
 def _nothing(_: object) -> Sequence[StagedFile]:
@@ -124,9 +133,10 @@ class Watch:
             repository.note(cleared)
 
     def sent(self, endpoint: str, repo: str) -> dict[str, Path | None]:
-        """Return where weights lie that were cleared for a repository, by their names; None where they have no file."""
+        """Return where weights lie that were cleared for a repository, by their names; None where they are gone."""
         with self._lock:
-            return dict(self._repository(endpoint, repo).sent)
+            known = dict(self._repository(endpoint, repo).sent)
+        return {name: None if place is None or _has_changed(*place) else place[0] for name, place in known.items()}
 
     @contextmanager
     def guarding(self, guard: Guard) -> Iterator[None]:
