@@ -5,7 +5,10 @@ every upload; :func:`install_gate` guards a whole process, whoever uploads in it
 the environment; :class:`LineageCallback` does it for trainers. What is stopped raises
 :class:`~lineage_plugin.errors.UploadBlocked`.
 
-Names are imported when they are first used.
+One direction of data: :mod:`~lineage_plugin.hooks.staged` says which files go, :mod:`~lineage_plugin.hooks.preflight`
+lays them out and hashes them, :mod:`~lineage_plugin.hooks.judge` asks about every model among them,
+:mod:`~lineage_plugin.hooks.blocking` says what that stops, and :mod:`~lineage_plugin.hooks.watch` holds what is then
+sent to what was cleared. Names are imported when they are first used.
 """
 
 from __future__ import annotations
