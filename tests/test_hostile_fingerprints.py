@@ -224,14 +224,14 @@ def use(one: Fingerprint, other: Fingerprint) -> None:
 @pytest.mark.filterwarnings("error")
 def test_whatever_parses_can_be_compared() -> None:
     parsed = 0
-    for seed in range(250):
+    for seed in range(120):
         made = mutant(seed)
         if made is None:
             continue
         parsed += 1
         for pair in ((made, real()), (real(), made), (made, made)):
             use(*pair)
-    assert parsed > 100
+    assert parsed > 48
 
 
 def test_a_changed_fingerprint_costs_no_more_than_a_real_one() -> None:

@@ -22,8 +22,8 @@ _MAX_INDEX = 64 << 20
 _MAX_TENSORS = 1 << 18
 """Most tensors of all files together."""
 NOT_WEIGHTS = re.compile(
-    r"^((training_args|optimizer|scheduler|scaler|rng_state.*|random_states.*|.*_optim_states)\.(bin|pt|pth|pkl)"
-    r"|lineage\.fingerprint\.safetensors)\Z"
+    r"^(training_args|optimizer|scheduler|scaler|rng_state.*|random_states.*|.*_optim_states|lineage\.fingerprint)"
+    r"\.(bin|pt|pth|pkl|safetensors)\Z"
 )
 """Training state, and fingerprints, that bear the suffix of weights."""
 

@@ -6,7 +6,7 @@ import re
 import time
 
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from lineage_plugin.card import read_card
@@ -54,7 +54,7 @@ def bare(card: bytes) -> bytes:
     return put(card, None)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(cards, sections)
 @example(b"a\nb\r", SECTION)
 @example(b"\xef\xbb\xbf", SECTION)
@@ -66,7 +66,7 @@ def test_twice_is_once(card: bytes, section: str) -> None:
     assert with_section(once, section) == once
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(cards)
 @example(b"")
 @example(b"\n")
@@ -81,7 +81,7 @@ def test_what_was_put_at_the_end_can_be_taken_out(card: bytes) -> None:
     assert with_section(original, None) == original
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(cards)
 def test_all_bytes_before_an_added_section_stay(card: bytes) -> None:
     original = bare(card)
@@ -94,12 +94,12 @@ def test_all_bytes_before_an_added_section_stay(card: bytes) -> None:
     assert bool(original) == added.startswith((b"\r", b"\n"))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 @given(cards, cards)
 def test_a_section_is_replaced_where_it_stands(before: bytes, after: bytes) -> None:
-    before, after = bare(before), bare(after)
-    assume(before.endswith((b"\r", b"\n")) or not before)
-    assume(b"---" not in before)  # front matter that goes on behind the section
+    # Not front matter, which might go on behind the section.
+    before, after = bare(before.replace(b"---", b"***")), bare(after)
+    before += b"" if not before or before.endswith((b"\r", b"\n")) else b"\n"
     put(before)  # no block of code is open
     card = before + BEGIN + b"\nold\n" + END + b"\n" + after
     written = put(card)
@@ -108,7 +108,7 @@ def test_a_section_is_replaced_where_it_stands(before: bytes, after: bytes) -> N
     assert written.endswith(END + b"\n" + after)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(cards)
 @example(b"---\nbase_model: o/n\n---")
 @example(b"---\nbase_model: o/n")

@@ -19,7 +19,7 @@ from lineage_plugin.hooks.digests import Digests, unchanged
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="of POSIX systems")
 CHUNK = 1 << 20
-SLOW = 512 << 20
+SLOW = 192 << 20
 """Bytes that take longer to hash than one tick of the progress."""
 
 
