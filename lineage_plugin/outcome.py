@@ -32,7 +32,8 @@ class Outcome:
         code: The exit code that ``lineage`` would have answered with.
         report: The report; None when there is none.
         problem: Why there is none.
-        extra: Whether it is about a weight file that the check of its model leaves aside.
+        extra: Whether it is about weights that the check of their model leaves aside: a further file, or a folder below
+            the model that its card speaks for.
     """
 
     target: Target

@@ -24,8 +24,9 @@ def blocking(outcomes: Iterable[Outcome]) -> list[Outcome]:
     """Return the outcomes that keep an upload or a push back, in order.
 
     Two kinds of doubt do not, since nothing would settle them. An adapter that comes without its base's weights can at
-    most be shown to fit its base (LIN304 is a note then). And a further weight file beside a model that was compared
-    may be of a kind that is not read, or have no counterpart in the base: an exported graph, a value head.
+    most be shown to fit its base (LIN304 is a note then). And further weights beside a model that was compared may be
+    of a kind that is not read, or have no counterpart in the base: an exported graph, a value head, a layer in a
+    folder of its own.
     """
     found = list(outcomes)
     compared = any(not one.extra and one.report is not None and one.report.comparisons for one in found)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete, HfApi
@@ -24,6 +24,7 @@ from lineage_plugin.hooks.watch import WATCH, Guard
 from lineage_plugin.hooks.wire import OutgoingFile
 from lineage_plugin.options import Options, Progress
 from lineage_plugin.report.progress import shown_progress
+from lineage_plugin.targets import CARD
 
 if TYPE_CHECKING:
     from lineage_plugin.policy.types import Policy
@@ -207,15 +208,17 @@ class LineageApi(HfApi):
         token = next((one for one in (given, self.token) if isinstance(one, str)), self._rules.options.token)
         options = replace(self._rules.options, endpoint=self.endpoint, token=token)
         rules = replace(self._rules, options=options, override=reason_given(self._rules.override))
-        with shown_progress() as progress:
-            cleared = clear(
-                staged,
-                Destination(repo, arguments.get("revision"), deleted),
-                rules,
-                earlier=WATCH.sent(self.endpoint, repo),
-                progress=progress,
-            )
-        tell(cleared.outcomes)
+        cleared = _sent_ahead(staged, WATCH.cleared(self.endpoint, repo))
+        if cleared is None:
+            with shown_progress() as progress:
+                cleared = clear(
+                    staged,
+                    Destination(repo, arguments.get("revision"), deleted),
+                    rules,
+                    earlier=WATCH.sent(self.endpoint, repo),
+                    progress=progress,
+                )
+            tell(cleared.outcomes)
         within = _CLEARED.set((*_CLEARED.get(), repo))
         try:
             with held_to(cleared, staged, self.endpoint, copies):
@@ -266,6 +269,22 @@ def held_to(cleared: Cleared, staged: Staged, endpoint: str, copies: Collection[
     guard = Guard((endpoint, cleared.repo), None, locate, lambda _: counted, lambda: copies)
     with WATCH.guarding(guard):
         yield
+
+
+def _sent_ahead(staged: Staged, clearances: Iterable[Cleared]) -> Cleared | None:
+    """Return the clearance of files of which some were sent ahead; None when they were not cleared all at once.
+
+    ``preupload_lfs_files`` frees their memory, so that they cannot be looked at again when the commit is made.
+    """
+    if not staged.gone:
+        return None
+    here = {name: file for name, file in staged.files.items() if file.is_weights or file.is_card}
+    for cleared in clearances:
+        cards = {name for name in cleared.digests if PurePosixPath(name).name == CARD}
+        whole = staged.gone.items() <= cleared.digests.items() and cards <= here.keys()
+        if whole and all(map(cleared.covers, here.values())):
+            return cleared
+    return None
 
 
 def _is_cleared(repo: object) -> bool:

@@ -6,6 +6,7 @@ Every new weight file is read by some check, for a loader may take any of them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -24,7 +25,10 @@ from lineage_plugin.policy.types import Policy
 from lineage_plugin.report import exit_code
 from lineage_plugin.targets import CARD, Target, changed_models
 
-__all__ = ["Memory", "Tree", "judge"]
+__all__ = ["SHARD", "Memory", "Tree", "judge"]
+
+SHARD = re.compile(r"(?P<start>.*-)\d{5,6}(?P<end>-of-(?P<count>\d{5,6})\.[A-Za-z0-9_]+)\Z")
+"""Name of a shard: what it has in common with the others of its set, and how many these are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +80,11 @@ def judge(
         user's folder, or in the repository. Nothing that is wrong with a file or a server raises.
     """
     targets, extra = _targets(tree)
-    found = [_outcome(tree, target, rules, memory, progress) for target in targets]
-    found += [replace(_outcome(tree, target, rules, memory, progress), extra=True) for target in extra]
+    # A folder that another one's card speaks for may be a part of that model, such as a layer put on top of it.
+    parts = [*extra, *(target for target in targets if target.card is not None)]
+    found = [
+        replace(_outcome(tree, target, rules, memory, progress), extra=target in parts) for target in (*targets, *extra)
+    ]
     return tuple(gravest_first(found))
 
 
@@ -94,6 +101,9 @@ def _targets(tree: Tree) -> tuple[list[Target], list[Target]]:
                 continue
             # The card alone: what the repository has beside it was checked when it came.
             target = replace(target, how="lint")
+        elif _holds_part_of_a_set(tree, where):
+            # Sent piece by piece, from a disk that does not hold them all: each is checked by itself.
+            continue
         found.append(target)
         covered.update(_read_by(tree.top, target))
     # Also one of a name that no format has, and one that nothing says how to load.
@@ -102,6 +112,19 @@ def _targets(tree: Tree) -> tuple[list[Target], list[Target]]:
         for name in sorted(tree.weights - covered)
     ]
     return found, extra
+
+
+def _holds_part_of_a_set(tree: Tree, folder: PurePosixPath) -> bool:
+    """Return whether new shards in a folder lack others of their set, and no index there says where these are."""
+    names = [entry.name for entry in (tree.top / folder).iterdir()]
+    if any(name.endswith(".index.json") for name in names):
+        return False
+    new = [SHARD.match(name) for name in names if f"{_prefix(folder)}{name}" in tree.weights]
+    return any(
+        sum(name.startswith(one["start"]) and name.endswith(one["end"]) for name in names) < int(one["count"])
+        for one in new
+        if one is not None
+    )
 
 
 def _prefix(folder: PurePosixPath) -> str:

@@ -6,7 +6,7 @@ sent is held against it (:mod:`lineage_plugin.hooks.watch`).
 
 from __future__ import annotations
 
-import re
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -15,11 +15,11 @@ from pathlib import Path, PurePosixPath
 from lineage_plugin.checkpoint.formats import is_weight_file
 from lineage_plugin.checkpoint.ledger import Ledger
 from lineage_plugin.checkpoint.local import BESIDE
-from lineage_plugin.errors import HubNotFound, LineageError, UploadBlocked
+from lineage_plugin.errors import HubNotFound, LineageError, UnreadableCheckpoint, UploadBlocked
 from lineage_plugin.hooks.blocking import blocking, reason_of, remedy_of
 from lineage_plugin.hooks.digests import Digests, FileStamp, unchanged
 from lineage_plugin.hooks.journal import record
-from lineage_plugin.hooks.judge import judge
+from lineage_plugin.hooks.judge import SHARD, judge
 from lineage_plugin.hooks.memory import Remembering
 from lineage_plugin.hooks.rules import Rules
 from lineage_plugin.hooks.said import LOG
@@ -33,8 +33,6 @@ from lineage_plugin.targets import CARD, LARGEST, Target
 from lineage_plugin.text import one_line
 
 __all__ = ["Cleared", "Destination", "clear", "examine"]
-
-_SHARD = re.compile(r"(.*-)\d{5,6}(-of-\d{5,6}\.[A-Za-z0-9_]+)\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +225,12 @@ def _examine(
     with laid_out(staged, destination.repo, beside) as (tree, names):
         # What is hashed is what is judged: copies of small files, and weights themselves, behind links.
         paths = {name: tree.top / name for name in sorted(names)}
-        known = digests.of(list(paths.values()), progress)
+        try:
+            known = digests.of(list(paths.values()), progress)
+        except UnreadableCheckpoint as error:
+            # Nobody knows the folder that it is laid out in.
+            where = error.where.replace(f"{tree.top}{os.sep}", "")
+            raise UnreadableCheckpoint(where, error.problem, error.remedy) from error
         by_name = {name: known[path] for name, path in paths.items()}
         tree = replace(tree, new=tree.new | sent, weights=tree.weights | sent, digests=by_name)
         outcomes = judge(tree, rules, memory=Remembering(digests, rules.bases), progress=progress)
@@ -261,19 +264,26 @@ def _cards_beside(staged: Staged) -> dict[str, Path]:
 
 
 def _siblings(staged: Staged) -> Iterator[tuple[str, Path]]:
-    """Yield the other shards that lie beside a shard on this machine, and their index: one check is of all."""
+    """Yield the other shards that lie beside a shard on this machine, and their index: one check is of all.
+
+    Where some are not there, each is checked by itself.
+    """
     for name in staged.weights:
-        match, file = _SHARD.match(name), staged.files[name]
+        match, file = SHARD.match(name), staged.files[name]
         if match is None or not isinstance(file.content, Path):
             continue
-        prefix, folder = name.rpartition("/")[0], file.content.parent
-        start, end = (part.rpartition("/")[2] for part in match.groups())
-        for path in sorted(folder.iterdir()):
-            shard = path.name.startswith(start) and path.name.endswith(end) and is_weight_file(path.name)
-            if (shard or path.name.endswith(".index.json")) and path.is_file():
-                other = f"{prefix}/{path.name}".lstrip("/")
-                if other not in staged.files:
-                    yield other, path
+        prefix, folder = name[: name.rfind("/") + 1], file.content.parent
+        beside = {prefix + path.name: path for path in sorted(folder.iterdir()) if path.is_file()}
+        shards = {
+            other
+            for other in staged.files.keys() | beside.keys()
+            if other.startswith(match["start"]) and other.endswith(match["end"]) and is_weight_file(other)
+        }
+        if len(shards) < int(match["count"]):
+            continue
+        for other, path in beside.items():
+            if other not in staged.files and (other in shards or other.endswith(".index.json")):
+                yield other, path
 
 
 def _from_repository(

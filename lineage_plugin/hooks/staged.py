@@ -14,8 +14,8 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -23,6 +23,7 @@ from lineage_plugin.checkpoint.formats import is_weight_file
 from lineage_plugin.checkpoint.layout import NOT_WEIGHTS
 from lineage_plugin.checkpoint.names import is_plain_path
 from lineage_plugin.errors import UsageError
+from lineage_plugin.fingerprint.file import FILE as FINGERPRINT
 from lineage_plugin.hooks.digests import Digests
 from lineage_plugin.hooks.judge import Tree
 from lineage_plugin.targets import CARD, LARGEST, describes
@@ -61,7 +62,8 @@ def looks_like_weights(name: str, first: bytes) -> bool:
     bare = name.lower().rpartition("/")[2]
     if is_weight_file(name):
         return True
-    if NOT_WEIGHTS.match(bare):
+    # Nobody keeps an optimizer in safetensors: what bears such a name there is looked at.
+    if bare == FINGERPRINT or (NOT_WEIGHTS.match(bare) and not bare.endswith(".safetensors")):
         return False
     header = int.from_bytes(first[:8], "little")
     safetensors = first[8:9] == b"{" and 2 <= header <= 100_000_000
@@ -136,12 +138,12 @@ class Staged:
     Attributes:
         files: The files.
         folder: The local folder that has the layout of the repository; None when there is none.
-        gone: Weights among them that were sent ahead, and whose bytes are not here any more.
+        gone: sha256 of weights that were sent ahead, and whose bytes are not here any more, by name.
     """
 
     files: Mapping[str, StagedFile]
     folder: Path | None = None
-    gone: frozenset[str] = frozenset()
+    gone: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def weights(self) -> frozenset[str]:
@@ -196,8 +198,9 @@ def from_operations(operations: Iterable[CommitOperationAdd]) -> Staged:
     listed = list(operations)
     # preupload_lfs_files frees the memory of what it has sent.
     freed = [one for one in listed if one._is_uploaded and one.path_or_fileobj == b""]
-    gone = {one.path_in_repo for one in freed if looks_like_weights(one.path_in_repo, one.upload_info.sample)}
-    return replace(_staged(staged_file(one) for one in listed if one not in freed), gone=frozenset(gone))
+    weights = [one for one in freed if looks_like_weights(one.path_in_repo, one.upload_info.sample)]
+    gone = {one.path_in_repo: one.upload_info.sha256.hex() for one in weights}
+    return replace(_staged(staged_file(one) for one in listed if one not in freed), gone=gone)
 
 
 def staged_file(operation: CommitOperationAdd) -> StagedFile:
@@ -270,11 +273,22 @@ def laid_out(staged: Staged, repo: str, beside: Mapping[str, Path | bytes]) -> I
             _put(top / name, file.content, name in weights)
         for name, data in old.items():
             _put(top / name, data, isinstance(data, Path) and is_weight_file(name))
-        came_from = {file.content.parent for file in new.values() if isinstance(file.content, Path)}
+        came_from = frozenset(folder for file in new.values() for folder in _origin(file.content))
         yield (
-            Tree(top, repo, frozenset(new), weights, staged.folder, came_from=frozenset(came_from)),
+            Tree(top, repo, frozenset(new), weights, staged.folder, came_from=came_from),
             frozenset(new.keys() | old.keys()),
         )
+
+
+def _origin(content: Path | bytes | BinaryIO) -> Iterator[Path]:
+    """Yield the folder that a file was taken from, if that is known."""
+    if isinstance(content, Path):
+        yield content.parent
+        return
+    # Some file objects of libraries refuse to be asked.
+    with suppress(NotImplementedError, OSError, ValueError):
+        if isinstance(name := getattr(content, "name", None), str):
+            yield Path(name).absolute().parent
 
 
 def _put(target: Path, content: Path | bytes | BinaryIO, linked: bool) -> None:

@@ -2,7 +2,8 @@
 
 The wheel brings a line that does this, ``lineage_gate.pth`` (https://docs.python.org/3/library/site.html). Without the
 variable it does nothing, and with it nothing is loaded before some code imports ``huggingface_hub``. A gate that is
-wanted and cannot be put up makes that import fail: nothing is uploaded then.
+wanted and cannot be put up makes that import fail: nothing is uploaded then. So nothing of this package is imported
+here but by that import: what fails at the start of Python is printed, and then Python goes on without it.
 """
 
 from __future__ import annotations
@@ -15,8 +16,6 @@ import sys
 import threading
 from collections.abc import Sequence
 from types import ModuleType, TracebackType
-
-from lineage_plugin.errors import LineageError
 
 __all__ = ["put_up"]
 
@@ -70,6 +69,7 @@ def put_up() -> None:
     Raises:
         UsageError: When it asks for something that is no gate.
     """
+    from lineage_plugin.errors import LineageError
     from lineage_plugin.hooks.gate import install_gate, mode_wanted
 
     try:
@@ -93,6 +93,8 @@ class _Reporting:
             sys.excepthook = self
 
     def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        from lineage_plugin.errors import LineageError
+
         if isinstance(error, LineageError) and os.environ.get("LINEAGE_DEBUG") != "1":
             print(f"lineage: error: {error}", file=sys.stderr)
         else:

@@ -173,6 +173,8 @@ def _uploaded(
             ) from error
         problem = f"the Hub answered {status}: {one_line(str(error.server_message or ''), 200)}"
         raise HubUnreachable(args.repo, problem, _AGAIN) from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{args.repo}: the card is not UTF-8 text. Save the file as UTF-8.") from error
     except ValueError as error:
         # What the client itself finds wrong, such as front matter that the Hub does not take.
         raise UsageError(f"{args.repo}: {one_line(str(error), 300)}") from error

@@ -132,6 +132,11 @@ class Watch:
             repository.cleared.whole.append(cleared)
             repository.note(cleared)
 
+    def cleared(self, endpoint: str, repo: str) -> tuple[Cleared, ...]:
+        """Return what was cleared for a repository for every guard, the latest first."""
+        with self._lock:
+            return tuple(reversed(self._repository(endpoint, repo).cleared.whole))
+
     def sent(self, endpoint: str, repo: str) -> dict[str, Path | None]:
         """Return where weights lie that were cleared for a repository, by their names; None where they are gone."""
         with self._lock:

@@ -1,15 +1,20 @@
-"""A local Hub that serves ``examples/base``, and both ways in which the Hub's client uploads."""
+"""A local Hub that serves ``examples/base``, both ways in which its client uploads, and changes made meanwhile."""
 
 from __future__ import annotations
 
 import atexit
+import json
+import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from huggingface_hub import HfApi, close_session, constants, hf_api, set_client_factory
 from huggingface_hub.utils import _http
@@ -20,17 +25,40 @@ from lineage_plugin.hooks.watch import WATCH
 from tests.hub import TOKEN, LocalHub
 from tests.hub.samples import contents
 
-EXAMPLES = Path(tempfile.mkdtemp(prefix="lineage-examples-"))
-"""A copy: some versions of the Hub's client leave notes in the folders that they upload."""
-atexit.register(shutil.rmtree, EXAMPLES, ignore_errors=True)
-for _file in (Path(__file__).parents[2] / "examples").glob("*/*.*"):
-    if _file.is_file():
-        (EXAMPLES / _file.parent.name).mkdir(exist_ok=True)
-        shutil.copy(_file, EXAMPLES / _file.parent.name)
-
 BASE = "examples/base"
 REPO = "me/model"
 WEIGHTS = "model.safetensors"
+
+
+def _with_one_layer(source: Path, folder: Path) -> None:
+    """Copy an example without its later layers: a quarter of the time, and the same findings."""
+    folder.mkdir()
+    shutil.copy(source / "README.md", folder)
+    config = json.loads((source / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1}))
+    # By hand, so that no library of tensors is loaded for tests that need none.
+    data = (source / WEIGHTS).read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    header, body = {}, b""
+    for name, entry in json.loads(data[8:start]).items():
+        if "data_offsets" in entry and (".layers." not in name or ".layers.0." in name):
+            first, last = entry["data_offsets"]
+            header[name] = entry | {"data_offsets": [len(body), len(body) + last - first]}
+            body += data[start + first : start + last]
+    head = json.dumps({"__metadata__": {"format": "pt"}} | header, separators=(",", ":")).encode()
+    # As the library itself writes it: aligned to 8 bytes.
+    head += b" " * (-len(head) % 8)
+    (folder / WEIGHTS).write_bytes(len(head).to_bytes(8, "little") + head + body)
+
+
+EXAMPLES = Path(tempfile.mkdtemp(prefix="lineage-examples-"))
+"""Small copies; some versions of the Hub's client leave notes in the folders that they upload."""
+atexit.register(shutil.rmtree, EXAMPLES, ignore_errors=True)
+for _name in ("base", "honest", "liar", "twin"):
+    _with_one_layer(Path(__file__).parents[2] / "examples" / _name, EXAMPLES / _name)
+
+LFS = pytest.mark.parametrize("site", ["lfs"], indirect=True)
+"""For tests of what both ways of uploading have in common."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +165,10 @@ def liar(tmp_path: Path) -> Path:
     return Path(shutil.copytree(EXAMPLES / "liar", tmp_path / "liar"))
 
 
+def folder_upload(api: HfApi, folder: Path) -> Any:
+    return api.upload_folder(repo_id=REPO, folder_path=folder)
+
+
 def blocked(upload: Callable[[], object], code: int = 1) -> UploadBlocked:
     """Upload, see that it is blocked with an exit code, and return why."""
     with pytest.raises(UploadBlocked) as caught:
@@ -144,6 +176,39 @@ def blocked(upload: Callable[[], object], code: int = 1) -> UploadBlocked:
     assert caught.value.exit_code == code, str(caught.value)
     assert TOKEN not in str(caught.value)
     return caught.value
+
+
+@contextmanager
+def before(part: str, act: Callable[[], object]) -> Iterator[None]:
+    """Do something once, right before a request whose address has this part is sent, as late as can be."""
+    send = httpx2.HTTPTransport.handle_request
+    done = []
+
+    def late(transport: httpx2.HTTPTransport, request: httpx2.Request) -> httpx2.Response:
+        if part in str(request.url) and not done:
+            done.append(part)
+            act()
+        return send(transport, request)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(httpx2.HTTPTransport, "handle_request", late)
+        yield
+    assert done == [part]
+
+
+def old(*files: Path) -> None:
+    """Let files be some days old, so that their stamps say something."""
+    for path in files:
+        os.utime(path, (time.time() - 1e6, time.time() - 1e6))
+
+
+def exchange(folder: Path, *, keep_time: bool = False) -> None:
+    """Put the lying weights in the place of the honest ones: the same size, the same header."""
+    target = folder / WEIGHTS
+    stamp = target.stat()
+    target.write_bytes((EXAMPLES / "liar" / WEIGHTS).read_bytes())
+    if keep_time:
+        os.utime(target, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
 
 
 def _made(folder: Path) -> Path:

@@ -107,8 +107,7 @@ FILE: dict[str, Callable[[Path], Any]] = {
 }
 
 
-@pytest.mark.parametrize("kind", FILE)
-@pytest.mark.parametrize("in_background", [False, True])
+@pytest.mark.parametrize(("kind", "in_background"), [*((kind, False) for kind in FILE), ("Path", True)])
 def test_upload_file_of_lying_weights(
     site: Site, guarded: Callable[..., HfApi], kind: str, in_background: bool
 ) -> None:

@@ -111,7 +111,7 @@ def test_weights_under_the_name_of_a_tokenizer_are_found(
         work.point(name)
     commit = work.commit()
     monkeypatch.chdir(work.clone)
-    monkeypatch.setattr(git_commit, "_COPIED", most)
+    monkeypatch.setattr(git_commit, "LARGEST", most)
     repository = git_commit.Repository.here()
     top = tmp_path / "laid"
     top.mkdir()

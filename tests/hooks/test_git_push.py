@@ -48,7 +48,7 @@ def test_a_lying_model_is_stopped_and_a_corrected_card_goes(work: Work) -> None:
     work.commit()
     done = work.push()
     went(done)
-    assert "lineage: my-model:" in done.stderr
+    assert "lineage: NOTHING COMPARED: my-model " in done.stderr
     assert "refs/heads/main" in work.received()[0]
 
 
@@ -57,7 +57,7 @@ def test_an_honest_model_goes(work: Work) -> None:
     work.commit()
     done = work.push()
     went(done)
-    assert "lineage: my-model: PASS:" in done.stderr
+    assert "lineage: PASS: my-model " in done.stderr
 
 
 def test_weights_that_were_never_fetched_are_read_from_the_hub(work: Work, hub: LocalHub) -> None:
@@ -93,7 +93,7 @@ def test_weights_that_were_never_fetched_are_read_from_the_hub(work: Work, hub: 
             f" {work.git('rev-parse', 'HEAD~')} | lineage hook run pre-push origin {hub.endpoint}/acme/model",
         )
     )
-    assert "lineage: acme/model:" in url.stderr
+    assert "lineage: NOTHING COMPARED: acme/model " in url.stderr
 
 
 def test_a_new_branch_is_compared_with_what_the_remote_has(work: Work) -> None:

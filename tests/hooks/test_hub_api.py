@@ -11,8 +11,8 @@ import pytest
 from huggingface_hub import HfApi
 
 from lineage_plugin.errors import UploadBlocked, UsageError
-from tests.hooks.conftest import EXAMPLES, REPO, Site, blocked
-from tests.hooks.test_entry_points import additions
+from tests.hooks.conftest import EXAMPLES, LFS, REPO, Site, blocked
+from tests.hooks.test_entry_points import add, additions
 from tests.hub.uploads import commit as commit_handler
 
 
@@ -34,6 +34,7 @@ def headers(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return seen
 
 
+@LFS
 @pytest.mark.parametrize("description", [None, "What is new."])
 def test_an_override_stands_in_the_commit(
     site: Site, headers: list[dict[str, Any]], description: str | None, tmp_path: Path
@@ -46,6 +47,7 @@ def test_an_override_stands_in_the_commit(
     assert len((tmp_path / "cache/overrides.jsonl").read_text().splitlines()) == 1
 
 
+@LFS
 def test_an_override_that_is_not_needed_is_not_recorded(
     site: Site, headers: list[dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -55,11 +57,13 @@ def test_an_override_that_is_not_needed_is_not_recorded(
     assert not (tmp_path / "cache/overrides.jsonl").exists()
 
 
+@LFS
 def test_too_short_a_reason(site: Site) -> None:
     with pytest.raises(UsageError, match="no reason"):
         site.checked(override="because")
 
 
+@LFS
 def test_what_is_blocked_can_cross_processes(site: Site) -> None:
     error = blocked(lambda: site.checked().upload_folder(repo_id=REPO, folder_path=EXAMPLES / "liar"))
     copy = pickle.loads(pickle.dumps(error))
@@ -68,6 +72,7 @@ def test_what_is_blocked_can_cross_processes(site: Site) -> None:
     assert copy.report is not None and copy.report.findings == error.report.findings  # type: ignore[union-attr]
 
 
+@LFS
 def test_another_client_uploads_to_another_repository_meanwhile(site: Site) -> None:
     # Only what goes to the repository that is being uploaded to is watched.
     site.hub.create("me/other")
@@ -79,6 +84,22 @@ def test_another_client_uploads_to_another_repository_meanwhile(site: Site) -> N
     site.assert_arrived(EXAMPLES / "liar", "me/other")
 
 
+@LFS
 def test_the_result_is_that_of_the_client(site: Site) -> None:
     made = site.checked().upload_folder(repo_id=REPO, folder_path=EXAMPLES / "honest", commit_message="first")
     assert made.oid == site.hub.commit_id(REPO) and made.commit_message == "first"
+
+
+@LFS
+def test_a_card_that_is_changed_after_weights_were_sent_ahead(site: Site, liar: Path) -> None:
+    """What was sent ahead with one card is not committed with another."""
+    lying, harmless = (liar / "README.md").read_bytes(), b"---\nlicense: mit\n---\n# Trained from scratch\n"
+    api, (card, *rest) = site.checked(), additions(liar, Path.read_bytes)
+    assert card.path_in_repo == "README.md"
+    api.preupload_lfs_files(REPO, [add("README.md", harmless), *rest])
+    error = blocked(lambda: api.create_commit(REPO, [add("README.md", lying), *rest], commit_message="x"), 2)
+    assert "was sent ahead of its card" in str(error)
+    assert site.files() == {}
+    api.create_commit(REPO, [add("README.md", harmless), *rest], commit_message="x")
+    (liar / "README.md").write_bytes(harmless)
+    site.assert_arrived(liar)

@@ -21,7 +21,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("given", ["x", "123456789", " \n ok \t ", "\x1b\x1b"])
-def test_no_reason(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_short_a_reason_is_none(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="no reason"):
         reason_given(given)
     monkeypatch.setenv("LINEAGE_OVERRIDE", given)
@@ -30,7 +30,7 @@ def test_no_reason(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
             reason_given()
 
 
-def test_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_a_reason_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
     assert reason_given() is None
     monkeypatch.setenv("LINEAGE_OVERRIDE", "  ")
     assert reason_given() is None
@@ -41,7 +41,7 @@ def test_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lines is not None and lines.isprintable()
 
 
-def test_the_record(cache: Path) -> None:
+def test_what_an_override_leaves_in_the_journal(cache: Path) -> None:
     outcome = Outcome(Target("me/model"), 4, None, "no connection")
     for number in range(2):
         record("me/model", f"reason number {number}", [outcome], {"model.safetensors": "ab"})

@@ -89,7 +89,7 @@ def test_cards_are_linted_at_the_commit(installed: Work) -> None:
     (installed.clone / "b/README.md").write_text("---\nbase_model: [not closed\n---\n", encoding="utf-8")
     done = commit(installed)
     said = done.stdout + done.stderr
-    assert done.returncode != 0 and "b/README.md" in said and "a/README.md: CARD ONLY" in said, said
+    assert done.returncode != 0 and "b/README.md" in said and "CARD ONLY: a/README.md" in said, said
     assert "lineage: README.md" not in said
     installed.add("honest", "b")
     assert commit(installed).returncode == 0

@@ -7,13 +7,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from huggingface_hub import CommitOperationDelete, HfApi
 from safetensors.torch import load_file, save_file
 
 from lineage_plugin.errors import UploadBlocked
-from tests.hooks.conftest import EXAMPLES, REPO, WEIGHTS, Site, blocked
+from tests.hooks.conftest import EXAMPLES, LFS, REPO, WEIGHTS, Site, blocked
 from tests.hooks.test_entry_points import add
 
 LYING = (EXAMPLES / "liar" / WEIGHTS).read_bytes()
@@ -53,27 +52,39 @@ def test_lying_shards(site: Site, guarded: Callable[..., HfApi], liar: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["model.dat", "pytorch_model.bin", "weights", "model.safetensors.part", "x.gguf"])
-def test_another_name(site: Site, guarded: Callable[..., HfApi], liar: Path, name: str) -> None:
+def test_lying_weights_under_another_name(site: Site, guarded: Callable[..., HfApi], liar: Path, name: str) -> None:
     (liar / WEIGHTS).rename(liar / name)
     with pytest.raises(UploadBlocked):
         guarded().upload_folder(repo_id=REPO, folder_path=liar)
     assert site.commits() == 0 and site.files() == {} and site.weight_bytes() == 0
 
 
-def test_a_gguf_that_is_not_called_so(site: Site, guarded: Callable[..., HfApi], honest: Path) -> None:
-    (honest / "notes.txt").write_bytes(b"GGUF" + bytes(600))
-    with pytest.raises(UploadBlocked):
-        guarded().upload_folder(repo_id=REPO, folder_path=honest)
+@LFS
+@pytest.mark.parametrize("name", ["notes.txt", "x.gguf"])
+def test_a_gguf_that_cannot_be_read(
+    site: Site, guarded: Callable[..., HfApi], honest: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (honest / name).write_bytes(b"GGUF" + bytes(600))
+    # Whatever it is called, it is weights.
+    (honest / WEIGHTS).rename(honest.parent / WEIGHTS)
+    blocked(lambda: guarded().upload_folder(repo_id=REPO, folder_path=honest))
     site.assert_nothing_left()
+    # Beside a model that was compared it goes, but not in silence.
+    (honest.parent / WEIGHTS).rename(honest / WEIGHTS)
+    guarded().upload_folder(repo_id=REPO, folder_path=honest)
+    assert f"UNCHECKED: {REPO}/{name}" in caplog.text
+    site.assert_arrived(honest)
 
 
-def test_a_second_file_beside_an_honest_one(site: Site, guarded: Callable[..., HfApi], honest: Path) -> None:
+@LFS
+def test_a_second_lying_file_beside_an_honest_one(site: Site, guarded: Callable[..., HfApi], honest: Path) -> None:
     (honest / "adapter.safetensors").write_bytes(LYING)
     blocked(lambda: guarded().upload_folder(repo_id=REPO, folder_path=honest))
     site.assert_nothing_left()
 
 
-def test_a_second_file_that_comes_later(site: Site, guarded: Callable[..., HfApi], honest: Path) -> None:
+@LFS
+def test_a_second_lying_file_that_comes_later(site: Site, guarded: Callable[..., HfApi], honest: Path) -> None:
     api = guarded()
     api.upload_folder(repo_id=REPO, folder_path=honest)
     commits = site.commits()
@@ -81,6 +92,7 @@ def test_a_second_file_that_comes_later(site: Site, guarded: Callable[..., HfApi
     assert site.commits() == commits
 
 
+@LFS
 def test_state_of_a_training_passes(site: Site, guarded: Callable[..., HfApi], honest: Path) -> None:
     for name in ("training_args.bin", "optimizer.pt", "scheduler.pt"):
         (honest / name).write_bytes(b"PK\x03\x04" + name.encode())
@@ -88,8 +100,9 @@ def test_state_of_a_training_passes(site: Site, guarded: Callable[..., HfApi], h
     site.assert_arrived(honest)
 
 
-@pytest.mark.parametrize("below", ["v2", "/v2/", "v2/best"])
-def test_folders_of_the_repository(site: Site, guarded: Callable[..., HfApi], below: str) -> None:
+@LFS
+@pytest.mark.parametrize("below", ["/v2/", "v2/best"])
+def test_models_in_folders_of_the_repository(site: Site, guarded: Callable[..., HfApi], below: str) -> None:
     api = guarded()
     blocked(lambda: api.upload_folder(repo_id=REPO, folder_path=EXAMPLES / "liar", path_in_repo=below))
     site.assert_nothing_left()
@@ -97,7 +110,8 @@ def test_folders_of_the_repository(site: Site, guarded: Callable[..., HfApi], be
     site.assert_arrived(EXAMPLES / "honest", below=f"{below.strip('/')}/")
 
 
-def test_patterns(site: Site, guarded: Callable[..., HfApi], liar: Path) -> None:
+@LFS
+def test_files_left_out_by_patterns_are_not_looked_at(site: Site, guarded: Callable[..., HfApi], liar: Path) -> None:
     api = guarded()
     api.upload_folder(repo_id=REPO, folder_path=liar, ignore_patterns=["*.safetensors", "README.md"])
     assert set(site.files()) == {"config.json"}
@@ -105,6 +119,7 @@ def test_patterns(site: Site, guarded: Callable[..., HfApi], liar: Path) -> None
     assert set(site.files()) == {"config.json"} and site.weight_bytes() == 0
 
 
+@LFS
 def test_a_card_alone_is_linted(site: Site, guarded: Callable[..., HfApi], honest: Path) -> None:
     api = guarded()
     api.upload_file(path_or_fileobj=honest / "README.md", path_in_repo="README.md", repo_id=REPO)
@@ -115,6 +130,7 @@ def test_a_card_alone_is_linted(site: Site, guarded: Callable[..., HfApi], hones
     assert site.files() == {"README.md": (honest / "README.md").read_bytes()}
 
 
+@LFS
 def test_both_cards_have_to_be_true(site: Site, guarded: Callable[..., HfApi], honest: Path) -> None:
     # The repository's card says one base, the card that lies beside the weights another.
     shutil.copytree(EXAMPLES / "liar", site.hub.root / "examples/liar")
@@ -124,20 +140,25 @@ def test_both_cards_have_to_be_true(site: Site, guarded: Callable[..., HfApi], h
     assert site.weight_bytes() == 0
 
 
-def test_the_policy_beside(site: Site, guarded: Callable[..., HfApi], honest: Path) -> None:
+@LFS
+def test_a_base_that_is_given_counts_instead_of_the_declared_one(
+    site: Site, guarded: Callable[..., HfApi], honest: Path
+) -> None:
     bases = (str(EXAMPLES / "twin"),)
     blocked(lambda: guarded(bases=bases).upload_folder(repo_id=REPO, folder_path=honest))
     site.assert_nothing_left()
 
 
-def test_a_local_base(site: Site, guarded: Callable[..., HfApi]) -> None:
+@LFS
+def test_a_given_base_that_lies_on_this_machine(site: Site, guarded: Callable[..., HfApi]) -> None:
     shutil.rmtree(site.hub.root / "examples/base")
     api = guarded(bases=(str(EXAMPLES / "base"),))
     blocked(lambda: api.upload_folder(repo_id=REPO, folder_path=EXAMPLES / "liar"))
     site.assert_nothing_left()
 
 
-def test_a_deletion_beside(site: Site, guarded: Callable[..., HfApi], honest: Path) -> None:
+@LFS
+def test_additions_go_with_a_deletion(site: Site, guarded: Callable[..., HfApi], honest: Path) -> None:
     (site.folder() / "old.txt").write_text("old")
     api = guarded()
     operations = [CommitOperationDelete("old.txt"), *(add(p.name, str(p)) for p in honest.iterdir())]
@@ -145,9 +166,14 @@ def test_a_deletion_beside(site: Site, guarded: Callable[..., HfApi], honest: Pa
     site.assert_arrived(honest)
 
 
-def test_one_byte_less_than_weights(site: Site, guarded: Callable[..., HfApi], honest: Path) -> None:
-    np.save(honest / "values.npy", np.zeros(3))
+@LFS
+def test_an_empty_weight_file(
+    site: Site, guarded: Callable[..., HfApi], honest: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (honest / "empty.safetensors").write_bytes(b"")
-    with pytest.raises(UploadBlocked):
-        guarded().upload_folder(repo_id=REPO, folder_path=honest)
-    site.assert_nothing_left()
+    guarded().upload_folder(repo_id=REPO, folder_path=honest)
+    assert f"UNCHECKED: {REPO}/empty.safetensors" in caplog.text
+    site.assert_arrived(honest)
+    # By itself it is a model that cannot be read.
+    (honest / "empty.safetensors").rename(honest / WEIGHTS)
+    blocked(lambda: guarded().upload_folder(repo_id=REPO, folder_path=honest))

@@ -25,23 +25,23 @@ def test_any_name_and_bytes(name: str, first: bytes) -> None:
 
 
 @given(st.sampled_from([".safetensors", ".bin", ".gguf", ".pt", ".SAFETENSORS", ".h5"]), st.binary(max_size=SAMPLE))
-def test_by_name(ending: str, first: bytes) -> None:
+def test_weights_by_name(ending: str, first: bytes) -> None:
     assert looks_like_weights(f"some/model{ending}", first)
 
 
 @pytest.mark.parametrize("first", [HEADER, b"GGUF\x03\0\0\0", b"\x89HDF\r\n\x1a\n", b"PK\x03\x04x/data.pkl"])
 @pytest.mark.parametrize("name", ["model.dat", "README", "weights", "a.txt", "model.safetensors.part"])
-def test_by_first_bytes(name: str, first: bytes) -> None:
+def test_weights_by_first_bytes(name: str, first: bytes) -> None:
     assert looks_like_weights(name, first)
 
 
 @pytest.mark.parametrize("name", ["training_args.bin", "optimizer.pt", "run/scheduler.pt", "rng_state_0.pth"])
-def test_state_of_a_training(name: str) -> None:
+def test_the_state_of_a_training_is_no_weights(name: str) -> None:
     assert not looks_like_weights(name, b"PK\x03\x04archive/data.pkl")
 
 
 @pytest.mark.parametrize("name", ["README.md", "config.json", "x.png", "a.zip"])
-def test_other_files(name: str) -> None:
+def test_other_files_are_no_weights(name: str) -> None:
     assert not looks_like_weights(name, b"# A model")
 
 
@@ -95,9 +95,9 @@ def test_operations_of_every_kind(tree: Path) -> None:
         one = CommitOperationAdd(path_in_repo="x/c.bin", path_or_fileobj=kind)
         found = from_operations([one]).files["x/c.bin"]
         assert (found.first, found.size, found.is_weights) == (data, len(data), True)
-        with laid_out(from_operations([one]), "me/model", {}) as (laid, places):
+        with laid_out(from_operations([one]), "me/model", {}) as (laid, names):
             assert (laid.top / "x/c.bin").read_bytes() == data
-            assert places["x/c.bin"].read_bytes() == data
+            assert names == laid.new == laid.weights == {"x/c.bin"}
             top = laid.top
         assert not top.exists()
     assert file.tell() in (0, 3)

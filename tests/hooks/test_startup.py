@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hooks.conftest import EXAMPLES, REPO, Site
+from tests.hooks.conftest import EXAMPLES, LFS, REPO, Site
 from tests.hub import TOKEN
 
 HF = Path(sys.executable).with_name("hf")
@@ -46,6 +46,7 @@ def test_an_honest_model_goes(site: Site) -> None:
     site.assert_arrived(EXAMPLES / "honest")
 
 
+@LFS
 def test_warnings_let_it_go(site: Site) -> None:
     done = run(site, str(HF), "upload", REPO, str(EXAMPLES / "liar"), LINEAGE_GATE="warn")
     assert done.returncode == 0
@@ -53,12 +54,14 @@ def test_warnings_let_it_go(site: Site) -> None:
     site.assert_arrived(EXAMPLES / "liar")
 
 
+@LFS
 @pytest.mark.parametrize("value", ["", "off", "0"])
 def test_nothing_is_held_without(site: Site, value: str) -> None:
     assert run(site, str(HF), "upload", REPO, str(EXAMPLES / "liar"), LINEAGE_GATE=value).returncode == 0
     site.assert_arrived(EXAMPLES / "liar")
 
 
+@LFS
 def test_a_gate_that_is_none_lets_nothing_go(site: Site) -> None:
     done = run(site, str(HF), "upload", REPO, str(EXAMPLES / "honest"), LINEAGE_GATE="strickt")
     assert done.returncode == 1
@@ -66,6 +69,7 @@ def test_a_gate_that_is_none_lets_nothing_go(site: Site) -> None:
     site.assert_nothing_left()
 
 
+@LFS
 def test_a_gate_that_cannot_be_loaded_lets_nothing_go(site: Site, tmp_path: Path) -> None:
     # A package of that name that comes first stands for a broken installation.
     (tmp_path / "lineage_plugin" / "hooks").mkdir(parents=True)
@@ -91,6 +95,7 @@ def test_python_starts_as_before_and_loads_nothing() -> None:
         )
         assert done.stderr == ""
         loaded[value] = done.stdout.strip()
+    # What fails here is printed, and Python goes on without a gate: so nothing that can fail is loaded yet.
     small = ["lineage_plugin", "lineage_plugin._version", "lineage_plugin.hooks", "lineage_plugin.hooks.startup"]
     assert loaded == {"": "[]", "strict": str(small)}
 
@@ -118,6 +123,7 @@ def test_another_error_keeps_its_traceback() -> None:
     assert done.returncode == 1 and "Traceback" in done.stderr and "ZeroDivisionError" in done.stderr
 
 
+@LFS
 def test_an_upload_without_weights_waits_for_no_check(site: Site, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("nothing about a model")
     started = time.perf_counter()

@@ -9,9 +9,10 @@ from typing import NamedTuple
 import pytest
 
 from lineage_plugin.card import read_card
+from lineage_plugin.checkpoint.transport import Patience
 from lineage_plugin.cli import main
 from lineage_plugin.fingerprint.file import FILE
-from tests.hooks.conftest import EXAMPLES, REPO, Site
+from tests.hooks.conftest import EXAMPLES, LFS, REPO, Site
 from tests.hub import OUTSIDER, TOKEN
 from tests.hub.samples import contents
 
@@ -53,6 +54,7 @@ def test_a_liar_stays(site: Site, upload, liar: Path) -> None:
     site.assert_nothing_left()
 
 
+@LFS
 def test_the_repository_is_made_after_the_check(site: Site, upload, honest: Path, liar: Path) -> None:
     assert upload("me/liar", liar).code == 1
     assert not (site.hub.root / "me" / "liar").exists()
@@ -60,6 +62,7 @@ def test_the_repository_is_made_after_the_check(site: Site, upload, honest: Path
     site.assert_arrived(honest, "me/new")
 
 
+@LFS
 def test_a_dry_run_sends_nothing(site: Site, upload, honest: Path) -> None:
     done = upload(REPO, honest, "--dry-run")
     assert done.code == 0
@@ -68,6 +71,7 @@ def test_a_dry_run_sends_nothing(site: Site, upload, honest: Path) -> None:
     assert [record for record in site.hub.log if record.method == "POST"] == []
 
 
+@LFS
 def test_evidence_is_written_once(site: Site, upload, honest: Path) -> None:
     card = (honest / "README.md").read_bytes()
     assert upload(REPO, honest, "--write-card", "--write-fingerprint").code == 0
@@ -81,6 +85,7 @@ def test_evidence_is_written_once(site: Site, upload, honest: Path) -> None:
     assert contents(honest) == written == site.files()
 
 
+@LFS
 def test_a_damaged_section_stops_it(site: Site, upload, honest: Path) -> None:
     card = honest / "README.md"
     card.write_bytes(card.read_bytes() + b"\n<!-- lineage:begin -->\n")
@@ -92,6 +97,7 @@ def test_a_damaged_section_stops_it(site: Site, upload, honest: Path) -> None:
     site.assert_nothing_left()
 
 
+@LFS
 def test_no_evidence_no_section(site: Site, upload, tmp_path: Path, honest: Path) -> None:
     (honest / "README.md").write_text("---\nlicense: mit\n---\n")
     done = upload(REPO, honest, "--write-card")
@@ -100,6 +106,7 @@ def test_no_evidence_no_section(site: Site, upload, tmp_path: Path, honest: Path
     site.assert_nothing_left()
 
 
+@LFS
 def test_an_override_is_recorded(site: Site, upload, liar: Path, tmp_path: Path) -> None:
     done = upload(REPO, liar, "--override", "a test of the override itself")
     assert done.code == 0
@@ -110,6 +117,7 @@ def test_an_override_is_recorded(site: Site, upload, liar: Path, tmp_path: Path)
     assert upload(REPO, liar, "--override", "yes").code == 2
 
 
+@LFS
 def test_a_section_about_other_weights_is_pointed_out(site: Site, upload, honest: Path) -> None:
     assert upload(REPO, honest, "--write-card").code == 0
     assert "--write-card renews it" not in upload(REPO, honest).err
@@ -120,13 +128,15 @@ def test_a_section_about_other_weights_is_pointed_out(site: Site, upload, honest
     assert done.code == 0 and "--write-card renews it" in done.err
 
 
-def test_nothing_new(site: Site, upload, honest: Path) -> None:
+@LFS
+def test_an_unchanged_folder_makes_no_commit(site: Site, upload, honest: Path) -> None:
     upload(REPO, honest)
     done = upload(REPO, honest)
     assert done.code == 0
     assert "lineage: nothing had changed: " in done.err
 
 
+@LFS
 def test_a_dry_run_says_what_would_be(site: Site, upload, liar: Path, tmp_path: Path) -> None:
     done = upload(REPO, liar, "--dry-run")
     assert done.code == 1
@@ -137,6 +147,7 @@ def test_a_dry_run_says_what_would_be(site: Site, upload, liar: Path, tmp_path: 
     site.assert_nothing_left()
 
 
+@LFS
 def test_without_a_token(site: Site, upload, honest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_TOKEN")
     done = upload(REPO, honest)
@@ -146,6 +157,7 @@ def test_without_a_token(site: Site, upload, honest: Path, monkeypatch: pytest.M
     assert list(site.hub.log) == []
 
 
+@LFS
 def test_a_quiet_upload_says_nothing(upload, honest: Path) -> None:
     done = upload(REPO, honest, "--quiet", "--format", "json")
     assert done.code == 0
@@ -153,13 +165,15 @@ def test_a_quiet_upload_says_nothing(upload, honest: Path) -> None:
     assert done.err == ""
 
 
-def test_patterns_and_places(site: Site, upload, honest: Path) -> None:
+@LFS
+def test_excluded_files_stay_and_the_rest_goes_to_its_folder(site: Site, upload, honest: Path) -> None:
     (honest / "notes.txt").write_text("not this")
     assert upload(REPO, honest, "--path-in-repo", "v2", "--exclude", "*.txt").code == 0
     assert sorted(site.files()) == ["v2/README.md", "v2/config.json", "v2/model.safetensors"]
 
 
-def test_bases_and_policies(site: Site, upload, liar: Path, tmp_path: Path) -> None:
+@LFS
+def test_a_given_base_and_a_given_policy_count(site: Site, upload, liar: Path, tmp_path: Path) -> None:
     assert upload(REPO, liar, "--base", EXAMPLES / "liar").code == 0
     policy = tmp_path / "strict.yml"
     policy.write_text("levels:\n  LIN205: error\n")
@@ -168,6 +182,7 @@ def test_bases_and_policies(site: Site, upload, liar: Path, tmp_path: Path) -> N
     assert not (site.hub.root / "me" / "honest").exists()
 
 
+@LFS
 @pytest.mark.parametrize(
     "arguments", [("nobody", "."), ("me/a/b", "."), (REPO, "missing"), (REPO, "empty"), (REPO, "file")]
 )
@@ -180,6 +195,7 @@ def test_wrong_calls(upload, tmp_path: Path, arguments: tuple[str, str], monkeyp
     assert done.err.startswith("lineage: error: ") and done.err.count("\n") == 1
 
 
+@LFS
 def test_a_token_that_may_not_write(site: Site, upload, honest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", OUTSIDER)
     done = upload(REPO, honest)
@@ -187,7 +203,9 @@ def test_a_token_that_may_not_write(site: Site, upload, honest: Path, monkeypatc
     assert site.files() == {}
 
 
-def test_no_server(upload, honest: Path, site: Site) -> None:
+@LFS
+def test_a_server_that_is_down(upload, honest: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Patience, "pause", lambda self, failures, asked: 0.0)
     site.hub.stop()
     done = upload(REPO, honest, "--quiet")
     assert done.code == 4

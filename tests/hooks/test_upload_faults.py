@@ -15,7 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from lineage_plugin.checkpoint.transport import Patience
 from lineage_plugin.errors import UploadBlocked
 from lineage_plugin.hooks import LineageApi, install_gate
-from tests.hooks.conftest import BASE, EXAMPLES, REPO, WEIGHTS, Site, blocked
+from tests.hooks.conftest import BASE, EXAMPLES, LFS, REPO, WEIGHTS, Site, blocked
 from tests.hub import OUTSIDER, TOKEN, Faults
 
 
@@ -49,10 +49,8 @@ LASTING: dict[str, Callable[[Faults], object]] = {
 }
 
 
-@pytest.mark.parametrize("fault", LASTING)
-def test_a_base_that_cannot_be_read(site: Site, guarded: Callable[..., HfApi], fault: str) -> None:
+def held_while_it_lasts(site: Site, api: HfApi, fault: str) -> None:
     LASTING[fault](site.hub.faults)
-    api = guarded()
     # A base that nobody but its owner may read is a finding; what may be otherwise next time is none.
     error = blocked(lambda: send(api), 1 if fault == "gated" else 4)
     assert BASE in str(error)
@@ -63,8 +61,20 @@ def test_a_base_that_cannot_be_read(site: Site, guarded: Callable[..., HfApi], f
     site.assert_arrived(EXAMPLES / "honest")
 
 
+@pytest.mark.parametrize("fault", ["gated", "dies in the middle"])
+def test_a_base_that_cannot_be_read_either_way(site: Site, guarded: Callable[..., HfApi], fault: str) -> None:
+    held_while_it_lasts(site, guarded(), fault)
+
+
+@LFS
+@pytest.mark.parametrize("fault", [fault for fault in LASTING if fault not in ("gated", "dies in the middle")])
+def test_a_base_that_cannot_be_read(site: Site, guarded: Callable[..., HfApi], fault: str) -> None:
+    held_while_it_lasts(site, guarded(), fault)
+
+
+@LFS
 @pytest.mark.parametrize("fault", ["server_errors", "rate_limit", "truncate", "drop", "shift_range"])
-def test_faults_that_pass(site: Site, guarded: Callable[..., HfApi], fault: str) -> None:
+def test_faults_that_pass_do_not_hide_a_liar(site: Site, guarded: Callable[..., HfApi], fault: str) -> None:
     rule = getattr(site.hub.faults, fault)(2, repo=BASE, port="cdn")
     api = guarded()
     blocked(lambda: send(api, EXAMPLES / "liar"))
@@ -72,7 +82,8 @@ def test_faults_that_pass(site: Site, guarded: Callable[..., HfApi], fault: str)
     site.assert_nothing_left()
 
 
-def test_a_base_that_is_missing(site: Site, guarded: Callable[..., HfApi]) -> None:
+@LFS
+def test_a_base_that_does_not_exist(site: Site, guarded: Callable[..., HfApi]) -> None:
     shutil.rmtree(site.hub.root / BASE)
     with pytest.raises(UploadBlocked) as caught:
         send(guarded())
@@ -80,6 +91,7 @@ def test_a_base_that_is_missing(site: Site, guarded: Callable[..., HfApi]) -> No
     site.assert_nothing_left()
 
 
+@LFS
 @pytest.mark.parametrize("name", [WEIGHTS, "config.json"])
 def test_a_base_with_a_file_that_is_missing(site: Site, guarded: Callable[..., HfApi], name: str) -> None:
     (site.hub.root / BASE / name).unlink()
@@ -106,6 +118,7 @@ def test_a_token_that_has_expired(site: Site, how: str) -> None:
     site.assert_nothing_left()
 
 
+@LFS
 def test_the_card_of_the_repository_cannot_be_read(site: Site, guarded: Callable[..., HfApi]) -> None:
     # Weights alone are held against it; without it nothing is known of them.
     card = (EXAMPLES / "honest/README.md").read_bytes()
@@ -126,6 +139,7 @@ def test_the_card_of_the_repository_cannot_be_read(site: Site, guarded: Callable
     assert site.weight_bytes() == site.commits() == 0
 
 
+@LFS
 def test_weights_that_are_damaged(site: Site, guarded: Callable[..., HfApi], honest: Path) -> None:
     data = (honest / WEIGHTS).read_bytes()
     (honest / WEIGHTS).write_bytes(data[: len(data) // 2])
@@ -134,6 +148,7 @@ def test_weights_that_are_damaged(site: Site, guarded: Callable[..., HfApi], hon
     site.assert_nothing_left()
 
 
+@LFS
 def test_warn_mode_lets_go_what_could_not_be_found_out(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     site.hub.faults.server_errors(None, repo=BASE)
     with install_gate(mode="warn"):
@@ -142,6 +157,7 @@ def test_warn_mode_lets_go_what_could_not_be_found_out(site: Site, caplog: pytes
     site.assert_arrived(EXAMPLES / "honest")
 
 
+@LFS
 def test_an_override_lets_go_what_could_not_be_found_out(site: Site, tmp_path: Path) -> None:
     site.hub.faults.server_errors(None, repo=BASE)
     api = site.checked(override="the Hub is down and the release is not")
