@@ -22,6 +22,7 @@ from huggingface_hub.utils import _http
 from lineage_plugin.errors import UploadBlocked
 from lineage_plugin.hooks import LineageApi, install_gate
 from lineage_plugin.hooks.watch import WATCH
+from tests.hooks.repositories import ROOT, Work, work_in
 from tests.hub import TOKEN, LocalHub
 from tests.hub.samples import contents
 
@@ -214,3 +215,12 @@ def exchange(folder: Path, *, keep_time: bool = False) -> None:
 def _made(folder: Path) -> Path:
     folder.mkdir()
     return folder
+
+
+@pytest.fixture
+def work(tmp_path: Path, hub: LocalHub) -> Work:
+    """A clone with the hook, and a Hub that has the base that the examples name."""
+    shutil.copytree(ROOT / "examples" / "base", hub.root / BASE)
+    made = work_in(tmp_path / "work", HF_ENDPOINT=hub.endpoint)
+    made.lineage("hook", "install")
+    return made

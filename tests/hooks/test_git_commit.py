@@ -9,25 +9,9 @@ from pathlib import Path
 import pytest
 
 from lineage_plugin.hooks import git_commit
-from tests.hooks.repositories import EXAMPLES, Work, stopped, went, work_in
-from tests.hub import LocalHub
+from tests.hooks.repositories import EXAMPLES, Work, stopped, went
 
 ZERO = "0" * 40
-
-
-@pytest.fixture
-def hub(hub: LocalHub) -> LocalHub:
-    """A Hub that has the base that the examples name."""
-    shutil.copytree(EXAMPLES / "base", hub.root / "examples" / "base")
-    return hub
-
-
-@pytest.fixture
-def work(tmp_path: Path, hub: LocalHub) -> Work:
-    """A clone with the hook, and a Hub that has the base."""
-    made = work_in(tmp_path / "work", HF_ENDPOINT=hub.endpoint)
-    made.lineage("hook", "install")
-    return made
 
 
 def test_what_is_pushed_counts_and_not_the_working_tree(work: Work) -> None:

@@ -15,26 +15,11 @@ from safetensors.numpy import save_file
 
 from lineage_plugin.errors import UsageError
 from lineage_plugin.hooks.git_push import Update, parse_updates
-from tests.hooks.repositories import EXAMPLES, Work, stopped, went, work_in
+from tests.hooks.repositories import EXAMPLES, Work, stopped, went
 from tests.hub import LocalHub
 
 LFS = subprocess.run(["git", "lfs", "version"], capture_output=True).returncode == 0
 A, B, ZERO = "a" * 40, "b" * 40, "0" * 40
-
-
-@pytest.fixture
-def hub(hub: LocalHub) -> LocalHub:
-    """A Hub that has the base that the examples name."""
-    shutil.copytree(EXAMPLES / "base", hub.root / "examples" / "base")
-    return hub
-
-
-@pytest.fixture
-def work(tmp_path: Path, hub: LocalHub) -> Work:
-    """A clone with the hook, and a Hub that has the base."""
-    made = work_in(tmp_path / "work", HF_ENDPOINT=hub.endpoint)
-    made.lineage("hook", "install")
-    return made
 
 
 def test_a_lying_model_is_stopped_and_a_corrected_card_goes(work: Work) -> None:
