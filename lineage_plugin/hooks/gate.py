@@ -20,7 +20,7 @@ from lineage_plugin.errors import UploadBlocked, UsageError
 from lineage_plugin.hooks.client import watch_client
 from lineage_plugin.hooks.journal import reason_given
 from lineage_plugin.hooks.operations import Operations
-from lineage_plugin.hooks.rules import Rules, rules_of
+from lineage_plugin.hooks.rules import Rules, needs_network, rules_of
 from lineage_plugin.hooks.said import be_seen
 from lineage_plugin.hooks.watch import WATCH, Guard
 from lineage_plugin.hooks.wire import OutgoingFile, Sending
@@ -145,12 +145,10 @@ def make_gate(
     """Return a gate that is not installed yet; arguments and errors as for :func:`install_gate`."""
     if mode not in ("strict", "warn"):
         raise UsageError(f"'{one_line(str(mode), 40)}' is no mode of the gate: strict or warn")
-    if options is not None and options.offline:
-        raise UsageError("an upload needs the network, and so does its check: leave out offline")
     warn = mode == "warn"
-    return Gate(
-        rules_of(policy=policy, bases=bases, fail_on=fail_on, options=options, override=override, warn_only=warn)
-    )
+    rules = rules_of(policy=policy, bases=bases, fail_on=fail_on, options=options, override=override, warn_only=warn)
+    needs_network(rules)
+    return Gate(rules)
 
 
 def install_gate(
@@ -217,7 +215,14 @@ def _locate(file: OutgoingFile) -> list[StagedFile]:
 
 def _rest(found: Sending) -> list[StagedFile]:
     """Return the weights and cards of the whole upload: large ones are announced part by part."""
-    from lineage_plugin.hooks.staged import from_operations
+    from lineage_plugin.hooks.staged import from_operations, looks_like_weights
+    from lineage_plugin.targets import describes
 
     operations, _ = _OPERATIONS.upload_of(found.files)
-    return [file for file in from_operations(operations).files.values() if file.is_weights or file.is_card]
+    # Others are not opened: this is asked at every part of a large upload.
+    telling = [
+        one
+        for one in operations
+        if describes(one.path_in_repo) or looks_like_weights(one.path_in_repo, one.upload_info.sample)
+    ]
+    return list(from_operations(telling).counted.values())

@@ -226,7 +226,7 @@ def _answer(outcomes: Iterable[Outcome], name: str, digests: Mapping[str, str], 
 
 
 def tell(outcomes: Iterable[Outcome], *, quiet: bool) -> list[Outcome]:
-    """Say on standard error what was found, and return what blocking, the gravest first.
+    """Say on standard error what was found, and return what blocks, the gravest first.
 
     Args:
         outcomes: What was found.

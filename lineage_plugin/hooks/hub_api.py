@@ -6,25 +6,23 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete, HfApi
 
 from lineage_plugin.checkpoint.hub import endpoint_of
-from lineage_plugin.errors import UsageError
 from lineage_plugin.hooks.blocking import tell
 from lineage_plugin.hooks.client import watch_client
 from lineage_plugin.hooks.journal import reason_given, trailer
 from lineage_plugin.hooks.preflight import Cleared, Destination, clear
-from lineage_plugin.hooks.rules import rules_of
+from lineage_plugin.hooks.rules import needs_network, rules_of
 from lineage_plugin.hooks.said import be_seen
 from lineage_plugin.hooks.staged import Staged, StagedFile, folder_in_repo, from_folder, from_operations
 from lineage_plugin.hooks.watch import WATCH, Guard
 from lineage_plugin.hooks.wire import OutgoingFile
 from lineage_plugin.options import Options, Progress
 from lineage_plugin.report.progress import shown_progress
-from lineage_plugin.targets import CARD
 
 if TYPE_CHECKING:
     from lineage_plugin.policy.types import Policy
@@ -68,7 +66,7 @@ def check_before_upload(
         progress: Called while reading.
 
     Returns:
-        What was cleared: reports, and the sha256 of the weights. Until this process ends, the gate lets these bytes go.
+        What was cleared: reports, and the sha256 of the weights, which the gate lets go together in this process.
 
     Raises:
         UploadBlocked: When it is to be blocked; carries the reports.
@@ -122,10 +120,9 @@ class LineageApi(HfApi):
         **hf_api_options: Any,
     ) -> None:
         super().__init__(endpoint, token, **hf_api_options)
-        if options is not None and options.offline:
-            raise UsageError("an upload needs the network, and so does its check: leave out offline")
         be_seen()
         self._rules = rules_of(policy=policy, bases=bases, fail_on=fail_on, options=options, override=override)
+        needs_network(self._rules)
 
     def upload_folder(self, **arguments: Any) -> Any:
         """Check, then upload a folder; arguments, result and errors as for ``HfApi.upload_folder``.
@@ -263,7 +260,7 @@ def held_to(cleared: Cleared, staged: Staged, endpoint: str, copies: Collection[
     def locate(file: OutgoingFile) -> list[StagedFile]:
         return [staged.files[file.name]] if file.name in staged.files else []
 
-    counted = [file for file in staged.files.values() if file.is_weights or file.is_card]
+    counted = list(staged.counted.values())
     WATCH.clear(endpoint, cleared)
     watch_client(WATCH.on_request)
     guard = Guard((endpoint, cleared.repo), None, locate, lambda _: counted, lambda: copies)
@@ -278,13 +275,8 @@ def _sent_ahead(staged: Staged, clearances: Iterable[Cleared]) -> Cleared | None
     """
     if not staged.gone:
         return None
-    here = {name: file for name, file in staged.files.items() if file.is_weights or file.is_card}
-    for cleared in clearances:
-        cards = {name for name in cleared.digests if PurePosixPath(name).name == CARD}
-        whole = staged.gone.items() <= cleared.digests.items() and cards <= here.keys()
-        if whole and all(map(cleared.covers, here.values())):
-            return cleared
-    return None
+    whole = (one for one in clearances if staged.gone.items() <= one.digests.items())
+    return next((cleared for cleared in whole if cleared.covers_all(staged.counted)), None)
 
 
 def _is_cleared(repo: object) -> bool:

@@ -75,6 +75,11 @@ class Cleared:
             return True
         return file.sha256() in self.digests.values()
 
+    def covers_all(self, files: Mapping[str, StagedFile]) -> bool:
+        """Return whether files were looked at as they go: all at once, and with the cards they were held against."""
+        cards = {name for name in self.digests if PurePosixPath(name).name == CARD}
+        return cards <= files.keys() and all(map(self.covers, files.values()))
+
     @property
     def reports(self) -> tuple[Report, ...]:
         """The reports, the gravest first."""
@@ -148,15 +153,14 @@ def examine(
     Returns:
         What was found. Nothing that is wrong with a file or a server raises.
     """
-    if not staged.weights and not _cards(staged):
+    if not staged.weights and not staged.cards:
         return Cleared(destination.repo)
-    if staged.gone and _cards(staged) and not rules.bases:
+    if staged.gone and staged.cards and not rules.bases:
         problem = f"{one_line(min(staged.gone), 200)}: was sent ahead of its card, which it cannot be held against now"
         outcome = Outcome(Target(destination.repo), 2, None, f"{problem}. Send the card first, or give bases=.")
-        return Cleared(destination.repo, (outcome,), {name: staged.files[name].sha256() for name in _cards(staged)})
+        return Cleared(destination.repo, (outcome,), {name: staged.files[name].sha256() for name in staged.cards})
     try:
-        cards = _cards(staged)
-        before = {name: path for name, path in (earlier or {}).items() if cards and name not in staged.files}
+        before = {name: path for name, path in (earlier or {}).items() if staged.cards and name not in staged.files}
         sent = {name: path for name, path in before.items() if path is not None and path.is_file()}
         beside: dict[str, Path | bytes] = {**dict(_siblings(staged)), **sent}
         own = _cards_beside(staged)
@@ -170,9 +174,8 @@ def examine(
             found.append(_on_hub(staged, destination, rules, progress))
     except (LineageError, OSError) as error:
         # Who lets it go all the same lets these bytes go.
-        counted = {name: file for name, file in staged.files.items() if file.is_card or name in staged.weights}
         with suppress(LineageError, OSError):
-            digests = {name: file.sha256() for name, file in counted.items()}
+            digests = {name: file.sha256() for name, file in staged.counted.items()}
             return Cleared(destination.repo, (_failed(destination, error),), digests)
         return Cleared(destination.repo, (_failed(destination, error),))
     outcomes = gravest_outcomes_first(outcome for one in found for outcome in one.outcomes)
@@ -209,10 +212,6 @@ def _on_hub(staged: Staged, destination: Destination, rules: Rules, progress: Pr
     return Cleared(destination.repo, (replace(found, problem=found.problem.replace(str(card), CARD)),))
 
 
-def _cards(staged: Staged) -> frozenset[str]:
-    return frozenset(name for name, file in staged.files.items() if file.is_card)
-
-
 def _examine(
     staged: Staged,
     destination: Destination,
@@ -240,8 +239,7 @@ def _examine(
             problem = f"{one_line(changed[0], 200)}: the file changed while it was checked. Run again."
             outcomes = (Outcome(Target(destination.repo), 2, None, problem), *outcomes)
         links = {name: path.readlink() for name, path in paths.items() if path.is_symlink()}
-    cards = _cards(staged)
-    goes = [name for name in by_name if name in tree.weights or name in cards or name in links]
+    goes = [name for name in by_name if name in tree.weights or name in staged.cards or name in links]
     return Cleared(
         destination.repo,
         outcomes,
@@ -292,7 +290,7 @@ def _from_repository(
     """Return the small files that the repository has beside the new ones: weights alone are held against its card."""
     there = staged.files.keys() | beside.keys()
     folders = {PurePosixPath(name).parent for name in staged.weights}
-    cards = {PurePosixPath(name).parent for name in staged.files if PurePosixPath(name).name == CARD}
+    cards = {PurePosixPath(name).parent for name in staged.cards}
     wanted = {str(folder / name) for folder in folders for name in BESIDE if not _has(there, folder)}
     if folders and CARD not in there:
         wanted |= {str(above / CARD) for folder in folders for above in (folder, *folder.parents)}

@@ -16,7 +16,7 @@ from lineage_plugin.text import one_line
 if TYPE_CHECKING:
     from lineage_plugin.report import FailOn
 
-__all__ = ["Rules", "rules_of"]
+__all__ = ["Rules", "needs_network", "rules_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,3 +77,13 @@ def rules_of(
         raise UsageError(f"fail_on={one_line(str(fail_on), 40)}: one of {', '.join(levels)}")
     reason_given(override)
     return Rules(policy, given, fail_on, options or Options(), override, warn_only)
+
+
+def needs_network(rules: Rules) -> None:
+    """Refuse rules that keep a check from the network, where what it checks is uploaded.
+
+    Raises:
+        UsageError: When they do.
+    """
+    if rules.options.offline:
+        raise UsageError("an upload needs the network, and so does its check: leave out offline")

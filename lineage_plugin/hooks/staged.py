@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -131,7 +132,7 @@ class StagedFile:
         return self.is_weights or (describes(self.name) and self.size <= LARGEST)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False)
 class Staged:
     """The files of one upload, by their names in the repository.
 
@@ -145,11 +146,21 @@ class Staged:
     folder: Path | None = None
     gone: Mapping[str, str] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def weights(self) -> frozenset[str]:
         """Names of the files that look like weights, or that a shard index calls so."""
         named = {name for file in self.files.values() for name in file.named_weights()}
         return frozenset(name for name, file in self.files.items() if file.is_weights or name in named)
+
+    @cached_property
+    def cards(self) -> frozenset[str]:
+        """Names of the model cards."""
+        return frozenset(name for name, file in self.files.items() if file.is_card)
+
+    @property
+    def counted(self) -> dict[str, StagedFile]:
+        """The weights and cards: what has to be cleared."""
+        return {name: self.files[name] for name in sorted(self.weights | self.cards)}
 
 
 def from_folder(

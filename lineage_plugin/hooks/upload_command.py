@@ -33,7 +33,7 @@ _AGAIN = "Run it again: what arrived is not sent twice."
 
 
 def run(args: argparse.Namespace, options: Options, progress: Progress | None) -> int:
-    """Check a folder, print the reports, and upload it if nothing blocking it.
+    """Check a folder, print the reports, and upload it if nothing blocks it.
 
     Returns:
         The exit code: 0, or that of the gravest finding, and nothing was uploaded.

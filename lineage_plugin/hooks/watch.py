@@ -1,6 +1,6 @@
 """Holds what a client of the Hub sends against what was cleared.
 
-A request hook of the client that ``huggingface_hub`` uses for everything. For the repositories it guards it stops, by
+Every request of ``huggingface_hub`` passes here before it leaves. For the repositories that are guarded it stops, by
 raising, a preupload, an LFS batch or a commit with weights or a card that were not cleared, byte for byte. Announced
 weights are compared by the state of the local file, what is placed and committed by sha256: a file that changes after
 the check does not arrive.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -163,7 +163,7 @@ class Watch:
             self._guards.remove(guard)
 
     def on_request(self, request: Any) -> None:
-        """Look at a request before it is sent: the hook.
+        """Look at a request before it is sent.
 
         Args:
             request: A request of httpx.
@@ -254,19 +254,13 @@ def _missed(found: Sending, guard: Guard, own: _Clearances, repository: _Reposit
             return file
     clearances = [*own.whole, *repository.cleared.whole]
     together = {one.name: one for one in guard.rest(found)} | {file.name: places[0] for file, places in counted}
-    if together and not any(_covers(cleared, together) for cleared in clearances):
+    if together and not any(cleared.covers_all(together) for cleared in clearances):
         return OutgoingFile(min(together))
     # Where several local files look like the announced one, it may be any of them.
     for file, places in counted:
         if not all(any(cleared.covers(one) for cleared in clearances) for one in places[1:]):
             return file
     return None
-
-
-def _covers(cleared: Cleared, together: Mapping[str, StagedFile]) -> bool:
-    """Return whether files were cleared as they go: all of them at once, and with the cards they were held against."""
-    cards = {name for name in cleared.digests if PurePosixPath(name).name == CARD}
-    return cards <= together.keys() and all(map(cleared.covers, together.values()))
 
 
 def _hold_placed(found: Sending, repository: _Repository, may_go: set[str]) -> None:
