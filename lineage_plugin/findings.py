@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from lineage_plugin._links import DOCS
+from lineage_plugin.fixes import Fix
 
 __all__ = ["CODES", "Finding", "Level", "Rule", "finding", "gravest_first"]
 
@@ -45,6 +46,9 @@ class Finding:
         line: Line in that file, from 1, or None.
         help: What to do about it.
         suggestion: Lines for the card's front matter, ready to paste.
+        column: Character in the line, from 1, or None.
+        fix: What ``lineage lint --fix`` would do about it, or None.
+        ignored: The reason that a comment in the card gives for ignoring it, or None; its level is then ``note``.
     """
 
     code: str
@@ -54,6 +58,9 @@ class Finding:
     line: int | None = None
     help: str = ""
     suggestion: tuple[str, ...] = ()
+    column: int | None = None
+    fix: Fix | None = None
+    ignored: str | None = None
 
 
 def finding(
@@ -65,6 +72,8 @@ def finding(
     help: str = "",
     level: Level | None = None,
     suggestion: tuple[str, ...] = (),
+    column: int | None = None,
+    fix: Fix | None = None,
 ) -> Finding:
     """Make a finding at the code's default level.
 
@@ -76,11 +85,13 @@ def finding(
         help: What to do about it.
         level: Another level than the default.
         suggestion: Lines for the card's front matter.
+        column: Character in the line, from 1.
+        fix: What would repair it.
 
     Returns:
         The finding.
     """
-    return Finding(code, level or CODES[code].level, message, file, line, help, suggestion)
+    return Finding(code, level or CODES[code].level, message, file, line, help, suggestion, column, fix)
 
 
 def gravest_first(findings: Iterable[Finding]) -> list[Finding]:
@@ -106,7 +117,15 @@ CODES: dict[str, Rule] = {
         Rule("LIN203", "unknown relation value", "warning"),
         Rule("LIN204", "another file names another base", "warning"),
         Rule("LIN205", "base not pinned to a revision", "note"),
+        Rule("LIN206", "licence missing or not compatible with the base's", "warning"),
         Rule("LIN207", "malformed front matter", "error"),
+        Rule("LIN208", "a model that is its own base", "error"),
+        Rule("LIN209", "base superseded by a newer model", "note"),
+        Rule("LIN210", "relation does not fit the files", "warning"),
+        Rule("LIN211", "configuration does not fit the base", "warning"),
+        Rule("LIN212", "card of a dataset or a Space", "warning"),
+        Rule("LIN213", "ignore comment without effect", "warning"),
+        Rule("LIN214", "template not filled in", "note"),
         Rule("LIN301", "pickle checkpoint", "error"),
         Rule("LIN302", "unreadable or inconsistent tensor file", "error"),
         Rule("LIN303", "unsupported encoding", "error"),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
+from lineage_plugin.card.beside import Beside
 from lineage_plugin.card.declaration import BaseClaim, Declaration, declare
 from lineage_plugin.card.front_matter import FrontMatter, read_front_matter
+from lineage_plugin.card.hub_models import HubModel
 from lineage_plugin.card.rules import Card, apply_rules
 from lineage_plugin.findings import Finding
 
@@ -19,6 +22,9 @@ def read_card(
     adapter_config: str | bytes | None = None,
     adapter_file: str = "adapter_config.json",
     stated: tuple[BaseClaim, ...] = (),
+    name: str | None = None,
+    beside: Beside | None = None,
+    hub: Mapping[str, HubModel] | None = None,
 ) -> tuple[Declaration, tuple[Finding, ...]]:
     """Read what a model declares about its origin, and check how it says so.
 
@@ -28,6 +34,9 @@ def read_card(
         adapter_config: Content of adapter_config.json, or None when the model has none.
         adapter_file: Its name, as the findings shall call it.
         stated: Bases that the weight files name, see :func:`lineage_plugin.card.claims.claims_of_weights`.
+        name: The id that the model has, or will have, on the Hub.
+        beside: What the files beside the card say.
+        hub: What the Hub says of the bases; None when it was not asked.
 
     Returns:
         The declaration and the findings of every card rule, those of the card first, by line. No content raises.
@@ -41,5 +50,9 @@ def read_card(
         empty=text is not None and not text[:4096].strip() and len(text) <= 4096,
         front_matter=front_matter,
         declaration=declaration,
+        text="" if text is None else text if isinstance(text, str) else text.decode("utf-8", "surrogateescape"),
+        name=name,
+        beside=beside or Beside(),
+        hub=hub,
     )
     return declaration, apply_rules(card)

@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from lineage_plugin.card.beside import Beside
 from lineage_plugin.card.declaration import Declaration
 from lineage_plugin.card.front_matter import FrontMatter
+from lineage_plugin.card.hub_models import HubModel
 from lineage_plugin.findings import CODES, Finding
 
 __all__ = ["Card", "CardRule", "apply_rules", "rule", "rules"]
@@ -23,6 +25,11 @@ class Card:
         empty: Whether it holds nothing but white space.
         front_matter: Its front matter with positions.
         declaration: What card and adapter configuration declare.
+        text: The whole text of the card, so far as it was read.
+        name: The id that the model has, or will have, on the Hub, or None when it is not known.
+        beside: What the files beside the card say.
+        hub: What the Hub says of the bases, and of theirs in turn, by the id that names them; None when it was not
+            asked.
     """
 
     file: str = "README.md"
@@ -30,6 +37,10 @@ class Card:
     empty: bool = False
     front_matter: FrontMatter = field(default_factory=FrontMatter)
     declaration: Declaration = field(default_factory=Declaration)
+    text: str = ""
+    name: str | None = None
+    beside: Beside = field(default_factory=Beside)
+    hub: Mapping[str, HubModel] | None = None
 
 
 CardRule = Callable[[Card], Iterable[Finding]]
