@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lineage_plugin.card import Declaration
-from lineage_plugin.checkpoint import Cost
 from lineage_plugin.checkpoint.open import locate
+from lineage_plugin.checkpoint.types import Cost
 from lineage_plugin.findings import Finding
-from lineage_plugin.judge.lineage import verdict_of
 from lineage_plugin.judge.types import PUBLIC_HUB, Comparison, Declared, ModelSummary, Report, Settings
+from lineage_plugin.judge.verdict import verdict_of
 from lineage_plugin.options import Options
 from lineage_plugin.policy.apply import apply_policy
 from lineage_plugin.text import one_line

@@ -6,7 +6,6 @@ import os
 import re
 from typing import NamedTuple
 
-from lineage_plugin.checkpoint.formats import weight_suffixes
 from lineage_plugin.checkpoint.names import is_model_id, is_plain_path, shown
 from lineage_plugin.checkpoint.types import Checkpoint
 from lineage_plugin.errors import UsageError
@@ -110,6 +109,8 @@ def parse_model_id(ref: str) -> ModelId:
     Raises:
         UsageError: When it is no id; says what it looks like instead.
     """
+    from lineage_plugin.checkpoint.formats import weight_suffixes
+
     if re.match(r"^[A-Za-z][A-Za-z0-9+.-]*://", ref):
         raise UsageError(f"'{shown(_without_query(ref))}' is an address, and addresses are not opened. {_ID_HELP}")
     if ref.startswith((".", "/", "~", "\\")) or "\\" in ref:
@@ -140,6 +141,8 @@ def parse_model_id(ref: str) -> ModelId:
 
 def _is_path(path: str) -> bool:
     """Return whether a text is a plain path that ends like a weight file or as a folder."""
+    from lineage_plugin.checkpoint.formats import weight_suffixes
+
     if not is_plain_path(path.removesuffix("/")) or "@" in path:
         return False
     lower = path.lower().removesuffix(".index.json")

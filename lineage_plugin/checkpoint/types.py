@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["Checkpoint", "Cost", "Encoding", "FileInfo", "Selection", "TensorInfo"]
 
-IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.float32]
+# In quotes: who reads cards alone does not wait for numpy.
+IntArray: TypeAlias = "NDArray[np.int64]"
+FloatArray: TypeAlias = "NDArray[np.float32]"
 
 
 @dataclass(frozen=True, slots=True)

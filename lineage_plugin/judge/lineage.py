@@ -8,10 +8,10 @@ from functools import partial
 from lineage_plugin.card import Declaration
 from lineage_plugin.evidence.facts import shows_nothing
 from lineage_plugin.findings import Finding, finding
-from lineage_plugin.judge.types import Comparison, LayerEvidence, Verdict
+from lineage_plugin.judge.types import Comparison, LayerEvidence
 from lineage_plugin.text import one_line
 
-__all__ = ["lineage_findings", "verdict_of"]
+__all__ = ["lineage_findings"]
 
 _STRUCTURAL = frozenset({"partial", "pruned", "upscaled", "upcycled"})
 _KIND_OF_RELATION: Mapping[str, frozenset[str]] = {
@@ -34,9 +34,6 @@ _KIND_WORDS: Mapping[str, str] = {
     "upcycled": "a mixture of experts made from it",
     "partial": "a model with parts replaced",
 }
-
-_UNSEEN = frozenset({"LIN202", "LIN207", "LIN301", "LIN302", "LIN303"})
-"""Codes of errors that leave a declaration, a base or the model itself unread."""
 
 
 def lineage_findings(comparisons: Sequence[Comparison], declaration: Declaration) -> tuple[Finding, ...]:
@@ -163,24 +160,3 @@ def _silent_layers(layers: Sequence[LayerEvidence]) -> tuple[LayerEvidence, ...]
     return tuple(row for row in layers if row.base is None or shows_nothing(row.coins, row.heads, row.cosine))
 
 
-def verdict_of(
-    findings: Sequence[Finding], comparisons: Sequence[Comparison], judged: Sequence[Finding] | None = None
-) -> Verdict:
-    """Return ``fail`` for any error, else ``undecided`` when something was not or could not be compared, else ``pass``.
-
-    Args:
-        findings: The findings at the levels that count.
-        comparisons: The comparisons.
-        judged: The findings before a policy changed their levels; None: the same. A policy may say that weights which
-            could not be read are no error; that they were compared it cannot say.
-    """
-    if any(found.level == "error" for found in findings):
-        return "fail"
-    unseen = any(
-        found.level == "error" or (found.code == "LIN202" and found.level == "warning")
-        for found in (findings if judged is None else judged)
-        if found.code in _UNSEEN
-    )
-    if unseen or any(comparison.relation == "inconclusive" for comparison in comparisons):
-        return "undecided"
-    return "pass"

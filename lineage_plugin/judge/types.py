@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from lineage_plugin.checkpoint.types import Cost
-from lineage_plugin.evidence.effects import MatrixEffect
 from lineage_plugin.findings import Finding, Level
 from lineage_plugin.options import DEFAULT_BAR, Fingerprints
 
 if TYPE_CHECKING:
+    from lineage_plugin.evidence.effects import MatrixEffect
     from lineage_plugin.report import FailOn
 
 __all__ = [

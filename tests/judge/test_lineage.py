@@ -8,8 +8,9 @@ import pytest
 
 from lineage_plugin.card import read_card
 from lineage_plugin.findings import finding
-from lineage_plugin.judge.lineage import lineage_findings, verdict_of
+from lineage_plugin.judge.lineage import lineage_findings
 from lineage_plugin.judge.types import Comparison, ModelSummary
+from lineage_plugin.judge.verdict import verdict_of
 from tests.report.samples import derived
 
 CARD = "---\nlicense: mit\nbase_model:\n- a/first\n- a/second\nbase_model_relation: {}\n---\n"

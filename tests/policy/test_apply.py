@@ -10,8 +10,8 @@ import pytest
 from lineage_plugin.card import read_card
 from lineage_plugin.card.declaration import Declaration
 from lineage_plugin.findings import Finding, Level, finding
-from lineage_plugin.judge.lineage import verdict_of
 from lineage_plugin.judge.types import Excepted, LevelChange, PolicyUse, Settings, Verdict
+from lineage_plugin.judge.verdict import verdict_of
 from lineage_plugin.policy.apply import apply_policy, options_of
 from lineage_plugin.policy.matching import matches, names_of
 from lineage_plugin.policy.trust import only_stricter
