@@ -19,6 +19,7 @@ from lineage_plugin.outcome import Outcome, worst
 from lineage_plugin.policy.find import NAME
 from lineage_plugin.policy.load import load_policy
 from lineage_plugin.policy.types import Policy
+from lineage_plugin.report.annotations import annotation
 from lineage_plugin.text import one_line
 
 __all__ = ["main"]
@@ -46,7 +47,7 @@ def main(log: TextIO) -> int:
             outcomes.append(run(target, inputs, policy))
         publish(selection, outcomes, inputs, context, log)
     except (LineageError, OSError) as error:
-        log.write(commands.annotation("error", [str(error)], title="lineage") + "\n")
+        log.write(annotation("error", [str(error)], title="lineage") + "\n")
         return 2
     before = _kept()
     keep_fingerprints(outcomes, inputs, lambda text: log.write(f"{one_line(text, 300)}\n"))

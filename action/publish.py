@@ -14,22 +14,25 @@ from action.inputs import Inputs
 from action.models import Selection
 from action.summary import summary
 from lineage_plugin.errors import UsageError
-from lineage_plugin.findings import CODES, Finding
 from lineage_plugin.judge.types import Report
 from lineage_plugin.outcome import Outcome, worst
 from lineage_plugin.report import render, render_all
+from lineage_plugin.report.annotations import KINDS, MOST_OF_A_KIND, Kind, annotation, of_finding
 from lineage_plugin.report.output import check_output, write_file
-from lineage_plugin.report.places import place
 from lineage_plugin.text import one_line
 
 __all__ = ["publish"]
 
 _SUMMARY = 1 << 20
 """Bytes that GitHub shows of the summary of a step; more, and it shows none of them."""
-_OF_A_KIND = 10
-"""Annotations of a kind that GitHub shows of a step."""
-_KINDS: dict[str, commands.Kind] = {"error": "error", "warning": "warning", "note": "notice"}
-_SUFFIXES = {"markdown": "md", "html": "html", "text": "txt", "sarif": "sarif", "cyclonedx": "cdx.json"}
+_SUFFIXES = {
+    "markdown": "md",
+    "html": "html",
+    "text": "txt",
+    "sarif": "sarif",
+    "github": "txt",
+    "cyclonedx": "cdx.json",
+}
 
 
 def publish(selection: Selection, outcomes: Sequence[Outcome], inputs: Inputs, context: Context, log: TextIO) -> None:
@@ -115,35 +118,24 @@ def _word(outcome: Outcome) -> str:
 
 def _annotate(selection: Selection, outcomes: Sequence[Outcome], log: TextIO) -> None:
     """Annotate the lines of cards that findings are about, the gravest first, as many as GitHub shows."""
-    said: dict[commands.Kind, list[str]] = {"error": [], "warning": [], "notice": []}
+    said: dict[Kind, list[str]] = {"error": [], "warning": [], "notice": []}
     for notice in selection.notices:
-        said["warning"].append(commands.annotation("warning", [notice.message], title=notice.title, file=notice.file))
+        said["warning"].append(annotation("warning", [notice.message], title=notice.title, file=notice.file))
     for outcome in outcomes:
         if outcome.report is None:
             problem = [f"{one_line(outcome.target.name, 200)} could not be checked: {outcome.problem}"]
-            said["error"].append(commands.annotation("error", problem, title="lineage"))
+            said["error"].append(annotation("error", problem, title="lineage"))
         else:
             for found in outcome.report.findings:
-                kind = _KINDS[found.level]
-                said[kind].append(_annotation(kind, found, outcome.report))
+                said[KINDS[found.level]].append(of_finding(found, outcome.report))
     for commands_of_kind in said.values():
-        for command in commands_of_kind[:_OF_A_KIND]:
+        for command in commands_of_kind[:MOST_OF_A_KIND]:
             log.write(f"{command}\n")
-    left = sum(max(0, len(of_kind) - _OF_A_KIND) for of_kind in said.values())
+    left = sum(max(0, len(of_kind) - MOST_OF_A_KIND) for of_kind in said.values())
     if left:
         log.write(
-            f"{left} more annotations are not shown, since GitHub shows {_OF_A_KIND} of a kind; see the summary.\n"
+            f"{left} more annotations are not shown, since GitHub shows {MOST_OF_A_KIND} of a kind; see the summary.\n"
         )
-
-
-def _annotation(kind: commands.Kind, found: Finding, report: Report) -> str:
-    lines = [found.message if report.folder is not None else f"{report.suspect.id}: {found.message}", found.help]
-    title = f"{found.code} {CODES[found.code].title}"
-    file = place(report, found.file)
-    if file is not None and Path(file).is_absolute():
-        file = None  # it lies outside the repository
-    lines = [line for line in (*lines, *found.suggestion) if line]
-    return commands.annotation(kind, lines, title=title, file=file, line=found.line)
 
 
 def _summarise(selection: Selection, outcomes: Sequence[Outcome], context: Context) -> None:
@@ -160,10 +152,10 @@ def _outputs(outcomes: Sequence[Outcome]) -> dict[str, str]:
     deciding = worst(outcomes)
     comparisons = () if deciding is None or deciding.report is None else deciding.report.comparisons
     codes = {
-        found.code: list(_KINDS).index(found.level)
+        found.code: list(KINDS).index(found.level)
         for outcome in outcomes
         if outcome.report is not None
-        for found in sorted(outcome.report.findings, key=lambda found: -list(_KINDS).index(found.level))
+        for found in sorted(outcome.report.findings, key=lambda found: -list(KINDS).index(found.level))
     }
     first = comparisons[0] if comparisons else None
     return {

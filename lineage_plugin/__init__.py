@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from lineage_plugin._version import __version__
 
 if TYPE_CHECKING:
-    from lineage_plugin.api import check, compare, fingerprint_model, lint, scan
+    from lineage_plugin.api import check, compare, fingerprint_model, scan
     from lineage_plugin.errors import (
         BudgetExceeded,
         HubDenied,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     )
     from lineage_plugin.findings import Finding
     from lineage_plugin.judge.types import Comparison, Evidence, Report
+    from lineage_plugin.linting.lint import lint
     from lineage_plugin.options import Options
     from lineage_plugin.policy.load import load_policy
     from lineage_plugin.policy.types import Policy
@@ -72,7 +73,8 @@ __all__ = [
 
 # Names are imported when they are first used: `lineage --help` must not wait for numpy.
 _HOME = {
-    **dict.fromkeys(("check", "compare", "fingerprint_model", "lint", "scan"), "lineage_plugin.api"),
+    **dict.fromkeys(("check", "compare", "fingerprint_model", "scan"), "lineage_plugin.api"),
+    "lint": "lineage_plugin.linting.lint",
     **dict.fromkeys(("Comparison", "Evidence", "Report"), "lineage_plugin.judge.types"),
     "Finding": "lineage_plugin.findings",
     "Options": "lineage_plugin.options",

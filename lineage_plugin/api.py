@@ -16,15 +16,19 @@ from lineage_plugin.adapters import contradictions, is_adapter, parts_of, read_s
 from lineage_plugin.ancestry import in_registry
 from lineage_plugin.answer import found_in_registry, report_of, sentence
 from lineage_plugin.card import BaseClaim, Declaration, base_not_found, claims_of_weights, read_card
+from lineage_plugin.card.beside import Beside
+from lineage_plugin.card.gather import gather
 from lineage_plugin.checkpoint import Checkpoint, Cost, open_checkpoint
 from lineage_plugin.checkpoint.beside import source_of
-from lineage_plugin.checkpoint.files import inside
+from lineage_plugin.checkpoint.open import locate
 from lineage_plugin.errors import BudgetExceeded, HubDenied, HubNotFound, InputError, UsageError
 from lineage_plugin.findings import Finding, Level, finding
 from lineage_plugin.fingerprint.file import to_bytes
 from lineage_plugin.fingerprint.known import Held, fingerprint_file, named, open_base
 from lineage_plugin.judge.lineage import lineage_findings
 from lineage_plugin.judge.types import Comparison, ModelSummary, Report
+from lineage_plugin.linting.lint import lint
+from lineage_plugin.linting.place import CARD_LIMIT
 from lineage_plugin.options import Options, Progress
 from lineage_plugin.policy.apply import options_of
 from lineage_plugin.relatives import Relatives, weigh_relatives
@@ -37,8 +41,8 @@ if TYPE_CHECKING:
 
 __all__ = ["check", "compare", "fingerprint_model", "lint", "scan"]
 
-CARD_LIMIT = 4 << 20
-"""Bytes of a card that are read; only its front matter is parsed."""
+_BESIDE_REMOTE = frozenset({"config.json", "mergekit_config.yml", "mergekit_config.yaml"})
+"""Files of a model on the Hub that are read for its card: each one is a request."""
 
 
 def check(
@@ -97,6 +101,8 @@ def check(
         file=card or "README.md",
         adapter_config=suspect.text("adapter_config.json"),
         stated=claims_of_weights(suspect.metadata, suspect.weight_files[0]),
+        name=name or _id_of(model),
+        beside=_beside(suspect, text, card),
     )
     findings = [*card_findings, *_read_with_care(suspect), *_other_weights(suspect)]
     if is_adapter(suspect):
@@ -315,39 +321,6 @@ def compare(
     return replace(report, command="compare")
 
 
-def lint(
-    card_or_model: str, *, name: str | None = None, policy: Policy | None = None, options: Options | None = None
-) -> Report:
-    """Check the card alone; no weight is read and nothing is fetched.
-
-    Args:
-        card_or_model: A card file, or a local model folder.
-        name: What to call the model: the id that it has, or will have, on the Hub.
-        policy: As for :func:`check`.
-        options: Choices of the run.
-
-    Returns:
-        A report without comparisons.
-
-    Raises:
-        UsageError: When there is no such file or folder.
-        UnreadableCheckpoint: When the card is a link that leads out of its folder.
-    """
-    options = options or options_of(policy)
-    path = Path(card_or_model)
-    folder = path if path.is_dir() else path.parent
-    if path.is_dir():
-        path = path / "README.md"
-    elif not path.is_file():
-        raise UsageError(f"{one_line(card_or_model, 200)}: no such file or folder; lint reads cards on this machine")
-    path = inside(folder, path.name)
-    adapter = _text_if_there(inside(folder, "adapter_config.json"))
-    declaration, findings = read_card(_text_if_there(path), file=path.name, adapter_config=adapter)
-    summary = ModelSummary(card_or_model, None, None, None, None)
-    report = report_of(card_or_model, summary, declaration, [], findings, Cost(), policy, options, name=name)
-    return replace(report, command="lint")
-
-
 def _read_with_care(suspect: Checkpoint) -> list[Finding]:
     """Warn of weights that this tool reads without running anything, and others do not."""
     if suspect.format != "pytorch":
@@ -395,8 +368,20 @@ def _read_card_file(path: str) -> str:
         raise UsageError(f"{one_line(path, 200)}: the card cannot be read ({error.strerror})") from None
 
 
-def _text_if_there(path: Path) -> str | None:
-    return _read_card_file(str(path)) if path.is_file() else None
+def _beside(suspect: Checkpoint, text: str | None, card: str | None) -> Beside:
+    """Read what the files beside a card say; of a model on the Hub the few that are worth a request."""
+    files = tuple(suspect.files)
+
+    def read(name: str, limit: int) -> bytes | None:
+        return suspect.data(name, limit) if suspect.local or name in _BESIDE_REMOTE else None
+
+    return gather(read, files, text=text or "", card=card or "README.md")
+
+
+def _id_of(model: str) -> str | None:
+    """Return the id of a model on the Hub; None for one on this machine."""
+    place = locate(model)
+    return None if isinstance(place, str) else place.repo
 
 
 def _message(error: InputError) -> str:

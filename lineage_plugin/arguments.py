@@ -12,6 +12,7 @@ from typing import NoReturn, get_args
 from lineage_plugin._version import __version__
 from lineage_plugin.errors import UsageError
 from lineage_plugin.options import Fingerprints, Options
+from lineage_plugin.policy.arguments import policy_actions
 from lineage_plugin.policy.size import size_in_bytes
 from lineage_plugin.report import FailOn, formats
 
@@ -24,7 +25,9 @@ examples:
   lineage check ./my-finetune                          the bases its card declares
   lineage check owner/name@revision --base owner/base  a base the card does not name
   lineage compare ./suspect owner/base --format json   one pair, no card
-  lineage lint ./my-finetune/README.md                 the card alone
+  lineage lint ./my-finetune/README.md --fix           the card alone, with repairs
+  lineage lint --explain LIN206                        what a finding means
+  lineage policy init                                  write down what findings count as
   lineage fingerprint ./my-finetune --name owner/name  a file of some kilobytes that stands for the weights
   lineage registry build ./models ids.txt owner/base   known models: a folder, a file with an id a line, an id
   lineage upload owner/name ./my-finetune              check, and upload what passes
@@ -130,8 +133,8 @@ def parser() -> argparse.ArgumentParser:
             "weights if it does not show descent; only: never read the weights of such a base; off: always read them",
         )
 
-    lint = _command(commands, "lint", "check the model card alone, without reading weights")
-    lint.add_argument("card_or_model", metavar="CARD_OR_MODEL", help="a model card file, or a local model folder")
+    lint = _command(commands, "lint", "check model cards alone, without reading weights")
+    _lint_options(lint)
 
     fingerprint = _command(commands, "fingerprint", "write the compact fingerprint of a model")
     fingerprint.add_argument("model", metavar="MODEL", help="local folder or file, or owner/name[@revision]")
@@ -156,12 +159,39 @@ def parser() -> argparse.ArgumentParser:
     hook = _command(commands, "hook", "check models before git pushes them")
     actions += _hook_actions(hook)
 
-    for command, model in ((check, "model"), (compare, "suspect"), (scan, "model"), (lint, "card_or_model")):
+    policy = _command(commands, "policy", "write, show and check the policy file")
+    actions += policy_actions(policy)
+
+    for command, model in ((check, "model"), (compare, "suspect"), (scan, "model")):
         _reporting(command)
         command.set_defaults(policy_for=model)
+    _reporting(lint)
     for command in (check, compare, scan, lint, fingerprint, upload, *actions):
         _common(command)
     return lineage
+
+
+def _lint_options(lint: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``lineage lint``."""
+    lint.add_argument(
+        "cards",
+        metavar="CARD_OR_MODEL",
+        nargs="*",
+        help="a model card file, a local model folder, a folder of models or of cards, or owner/name[@revision]",
+    )
+    lint.add_argument(
+        "--hub",
+        action="store_true",
+        help="ask the Hub about the declared bases, too: are they there, what are they called now, where do they come "
+        "from, what are their licences (for a card on this machine nothing is fetched otherwise)",
+    )
+    lint.add_argument("--name", metavar="ID", help="the id that a local model has, or will have, on the Hub")
+    repairs = lint.add_argument_group("repairs")
+    repairs.add_argument("--fix", action="store_true", help="repair what can be repaired safely, and report the rest")
+    repairs.add_argument(
+        "--diff", action="store_true", help="show what --fix would change, and change nothing (exit code 1: something)"
+    )
+    lint.add_argument("--explain", metavar="CODE", help="print the page about a finding code, such as LIN206")
 
 
 def _registry_actions(registry: _Parser) -> list[_Parser]:

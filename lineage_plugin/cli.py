@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["guarded", "main", "parse_size", "parser"]
 
 _DEFAULTS = Options()
+_MEASURED = frozenset({"check", "compare", "scan", "upload"})
+"""Commands whose reports are about weights."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,7 +62,9 @@ def _run(argv: Sequence[str]) -> int:
     args = parser().parse_args(argv)
     if getattr(args, "output", None) is not None:
         check_output(args.output)
-    policy = args.policy = _policy(args) if "policy" in args else None
+    policy = _policy(args) if "policy_for" in args else None
+    if "policy_for" in args:
+        args.policy = policy
     bar, budget = getattr(args, "bar", None), getattr(args, "budget", None)
     if policy is not None:
         # What the command line says comes first.
@@ -73,7 +77,7 @@ def _run(argv: Sequence[str]) -> int:
         offline=args.offline,
         endpoint=args.endpoint,
         fingerprints=getattr(args, "fingerprints", _DEFAULTS.fingerprints),
-        digests="format" in args and wants_digests(args.format),
+        digests="format" in args and args.command in _MEASURED and wants_digests(args.format),
     )
     with contextlib.ExitStack() as stack:
         if args.quiet:
@@ -139,11 +143,15 @@ def _compare(args: argparse.Namespace, options: Options, progress: Progress | No
 
 
 def _lint(args: argparse.Namespace, options: Options, progress: Progress | None) -> int:
-    from lineage_plugin import api
+    from lineage_plugin.linting.command import run
 
-    if options.digests:
-        raise UsageError(f"--format {args.format}: is about weights, which lint does not read; use lineage check")
-    return _published(api.lint(args.card_or_model, policy=args.policy, options=options), args)
+    return run(args, options, progress)
+
+
+def _rules(args: argparse.Namespace, options: Options, progress: Progress | None) -> int:
+    from lineage_plugin.policy.command import run
+
+    return run(args, options)
 
 
 def _fingerprint(args: argparse.Namespace, options: Options, progress: Progress | None) -> int:
@@ -176,6 +184,7 @@ _CALLS: dict[str, Callable[[argparse.Namespace, Options, Progress | None], int]]
     "fingerprint": _fingerprint,
     "hook": _hook,
     "lint": _lint,
+    "policy": _rules,
     "registry": _registry,
     "scan": _scan,
     "upload": _upload,

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from lineage_plugin._links import DOCS
 from lineage_plugin.fixes import Fix
 
-__all__ = ["CODES", "Finding", "Level", "Rule", "finding", "gravest_first"]
+__all__ = ["CODES", "Finding", "Level", "Rule", "finding", "gravest_first", "nearest_code"]
 
 Level = Literal["error", "warning", "note"]
 
@@ -31,7 +31,7 @@ class Rule:
     @property
     def help_uri(self) -> str:
         """The page that explains the code."""
-        return f"{DOCS}/findings.md#{self.code.lower()}"
+        return f"{DOCS}/rules/{self.code}.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,7 @@ class Finding:
         column: Character in the line, from 1, or None.
         fix: What ``lineage lint --fix`` would do about it, or None.
         ignored: The reason that a comment in the card gives for ignoring it, or None; its level is then ``note``.
+        ignored_level: The level that it had before it was ignored, or None.
     """
 
     code: str
@@ -61,6 +62,12 @@ class Finding:
     column: int | None = None
     fix: Fix | None = None
     ignored: str | None = None
+    ignored_level: Level | None = None
+
+    @property
+    def fixable(self) -> bool:
+        """Whether ``lineage lint --fix`` repairs it: not what its author accepts as it is."""
+        return self.fix is not None and self.ignored is None
 
 
 def finding(
@@ -98,6 +105,14 @@ def gravest_first(findings: Iterable[Finding]) -> list[Finding]:
     """Return findings by level, errors first; those of a level keep their order."""
     levels = get_args(Level)
     return sorted(findings, key=lambda found: levels.index(found.level))
+
+
+def nearest_code(text: str) -> str | None:
+    """Return the finding code that a text was perhaps meant for, or None."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(text[:40].strip().upper(), CODES, n=1)
+    return near[0] if near else None
 
 
 CODES: dict[str, Rule] = {

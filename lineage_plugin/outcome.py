@@ -9,6 +9,7 @@ from typing import Literal
 from lineage_plugin import api
 from lineage_plugin.errors import LineageError
 from lineage_plugin.judge.types import Report, Verdict
+from lineage_plugin.linting.lint import lint
 from lineage_plugin.options import Options, Progress
 from lineage_plugin.policy.apply import options_of
 from lineage_plugin.policy.types import Policy
@@ -76,7 +77,7 @@ def ask(
     """
     try:
         if target.how == "lint":
-            report = api.lint(target.name, name=name, policy=policy, options=options)
+            report = lint(target.name, name=name, policy=policy, options=options)
         else:
             report = api.check(
                 target.name,

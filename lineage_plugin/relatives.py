@@ -351,4 +351,4 @@ def _in_names(declaration: Declaration, bases: Sequence[Checkpoint], members: Se
 
 
 def _somewhere(claim: BaseClaim, declaration: Declaration) -> BaseClaim:
-    return replace(claim, file=declaration.file or claim.file, line=declaration.line)
+    return replace(claim, file=declaration.file or claim.file, line=declaration.line, column=None)

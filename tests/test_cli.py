@@ -165,7 +165,7 @@ def test_help_shows_the_commands_there_are_and_no_way_to_pass_a_token() -> None:
     for command in ("check", "compare", "scan", "lint", "upload"):
         shown = lineage(command, "--help").stdout
         assert "--token" not in shown
-        assert "{cyclonedx,html,json,markdown,predicate,sarif,text}" in shown
+        assert "{cyclonedx,github,html,json,markdown,predicate,sarif,text}" in shown
         assert all(len(line) <= 100 for line in shown.splitlines())
 
 

@@ -9,18 +9,26 @@ from pathlib import Path
 
 import pytest
 
+from lineage_plugin._links import DOCS
+from lineage_plugin.explain.__main__ import files
 from lineage_plugin.findings import CODES
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 
 
-def test_every_code_is_documented_under_its_title_and_level() -> None:
-    page = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
-    documented = dict(re.findall(r"^### (LIN\d{3}) (.+)\n\*(?:error|warning|note)", page, flags=re.MULTILINE))
-    assert documented == {code: rule.title for code, rule in CODES.items()}
-    for code, level in re.findall(r"^### (LIN\d{3}) .+\n\*(\w+)", page, flags=re.MULTILINE):
-        assert level == CODES[code].level, code
+def test_the_pages_of_the_finding_codes_are_those_of_the_package() -> None:
+    kept = {
+        name: (ROOT / "docs" / name).read_text(encoding="utf-8") for name in files() if (ROOT / "docs" / name).is_file()
+    }
+    assert kept == files(), "run python -m lineage_plugin.explain docs"
+    names = {f"rules/{path.name}" for path in (ROOT / "docs" / "rules").iterdir()}
+    assert names == {f"rules/{code}.md" for code in CODES}
+
+
+def test_addresses_of_codes_lead_to_their_pages() -> None:
+    for rule in CODES.values():
+        assert (ROOT / "docs" / rule.help_uri.removeprefix(f"{DOCS}/")).is_file(), rule.code
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from lineage_plugin.adapters.modules import Parts
 from lineage_plugin.adapters.settings import CONFIG_FILE, AdapterSettings
 from lineage_plugin.card import Declaration
-from lineage_plugin.findings import Finding
+from lineage_plugin.findings import Finding, finding
 from lineage_plugin.text import one_line
 
 __all__ = ["contradictions", "revisions_differ"]
@@ -93,7 +93,8 @@ def revisions_differ(declaration: Declaration, settings: AdapterSettings | None)
         if claim.id.lower() == adapter.id.lower() and claim.revision not in (None, adapter.revision):
             pinned = f"{one_line(adapter.revision, 60)}, and the card to {one_line(claim.revision, 60)}"
             message = f"{CONFIG_FILE} pins {claim.id} to {pinned}"
-            return (Finding("LIN204", "warning", message, claim.file, claim.line, "Pin both to the same revision."),)
+            help_ = "Pin both to the same revision."
+            return (finding("LIN204", message, file=claim.file, line=claim.line, column=claim.column, help=help_),)
     return ()
 
 

@@ -25,7 +25,9 @@ from typing import Final, cast
 from lineage_plugin.card.front_matter import FrontMatter
 from lineage_plugin.card.located import LINE_BREAK, Located, Problem
 from lineage_plugin.card.reference import Reference, Rejection, parse_reference, parse_revision
+from lineage_plugin.card.repairs import address_to_id, entry_removed, ids_to_list
 from lineage_plugin.findings import Level
+from lineage_plugin.fixes import Fix
 from lineage_plugin.text import one_line, quoted
 
 __all__ = ["RELATIONS", "BaseClaim", "Declaration", "declare"]
@@ -161,13 +163,15 @@ def _card_claims(front_matter: FrontMatter, file: str, problems: list[Problem]) 
     else:
         problems.append(_wrong_kind("base_model", value))
         return []
-    pins = _pins(front_matter.get("base_model_revision"), len(items), problems)
+    revision = front_matter.get("base_model_revision")
+    pins = _pins(revision, len(items), problems)
     if value is not None and len(items) > MAX_BASES:
         message = f"base_model lists {len(items):,} models; only the first {MAX_BASES} are read"
         problems.append(Problem(message, value.line, value.column))
     claims: dict[tuple[str, str | None], BaseClaim] = {}
-    for item, pin in zip(items[:MAX_BASES], pins, strict=False):
-        claim = _claim(item, file, problems)
+    for index, pin in enumerate(pins[:MAX_BASES]):
+        item = items[index]
+        claim = _claim(items, index, revision, pin, file, problems)
         if claim is None:
             continue
         if pin is not None:
@@ -175,30 +179,42 @@ def _card_claims(front_matter: FrontMatter, file: str, problems: list[Problem]) 
         first = claims.setdefault((claim.id, claim.revision), claim)
         if first is not claim:
             message = f"base_model lists {claim.id} twice (first on line {first.line})"
-            problems.append(Problem(message, item.line, item.column, "warning", "Keep one of them."))
+            fix = entry_removed(index, items, revision, "repeated entry")
+            problems.append(Problem(message, item.line, item.column, "warning", "Keep one of them.", fix=fix))
     return list(claims.values())
 
 
-def _claim(item: Located, file: str, problems: list[Problem]) -> BaseClaim | None:
+def _claim(
+    items: Sequence[Located],
+    index: int,
+    revision: Located | None,
+    pin: Located | None,
+    file: str,
+    problems: list[Problem],
+) -> BaseClaim | None:
     """Read one entry of ``base_model``."""
+    item = items[index]
     text = (item.text or "").strip()
+
+    def report(message: str, level: Level, help_: str, fix: Fix | None) -> None:
+        problems.append(Problem(message, item.line, item.column, level, help_, fix=fix))
+
     if item.kind == "null" or (item.kind == "string" and not text):
-        problems.append(
-            Problem("base_model has an empty entry", item.line, item.column, "warning", "Remove it or write an id.")
-        )
+        fix = entry_removed(index, items, revision, "empty entry")
+        report("base_model has an empty entry", "warning", "Remove it or write an id.", fix)
         return None
     if item.kind != "string":
         problems.append(_wrong_kind("an entry of base_model", item))
         return None
     reference = parse_reference(text)
     if isinstance(reference, Rejection):
-        message = f"base_model: {quoted(text)} {reference.reason}"
-        problems.append(Problem(message, item.line, item.column, reference.level, reference.help))
+        fix = ids_to_list(reference, len(items), revision)
+        report(f"base_model: {quoted(text)} {reference.reason}", reference.level, reference.help, fix)
         return None
     if reference.address:
-        message = f"base_model is a web address; read as {reference.id}"
+        fix = address_to_id(index, len(items), reference, revision, pin)
         help_ = f"Write {reference.id}: the Hub expects an id."
-        problems.append(Problem(message, item.line, item.column, "note", help_))
+        report(f"base_model is a web address; read as {reference.id}", "note", help_, fix)
     return BaseClaim(reference.id, reference.revision, file, item.line, item.column)
 
 

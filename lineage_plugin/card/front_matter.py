@@ -23,8 +23,9 @@ from typing import Final
 
 from lineage_plugin.card.located import Entry, Lines, Located, Problem
 from lineage_plugin.card.yaml_values import MAX_PROBLEMS, Refused, read_yaml
+from lineage_plugin.fixes import Fix, TrimFence
 
-__all__ = ["FrontMatter", "read_front_matter"]
+__all__ = ["MAX_SIZE", "Block", "FrontMatter", "find_block", "read_front_matter"]
 
 MAX_SIZE: Final = 512 * 1024
 """Largest front matter read, in characters. Embedding models with thousands of benchmark results fill 300 KB."""
@@ -61,6 +62,45 @@ class FrontMatter:
         return None if entry is None else entry.value
 
 
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Where the front matter stands in a text.
+
+    Attributes:
+        fence: Where the dashes of its opening line begin.
+        blank: Where the dashes end, and the blanks behind them.
+        start: Where the YAML begins.
+        end: Where it ends: at the line break before the closing line.
+        closed: Where the closing line ends.
+    """
+
+    fence: int
+    blank: tuple[int, int]
+    start: int
+    end: int
+    closed: int
+
+
+def find_block(text: str) -> Block | None:
+    """Return where the front matter of a card stands.
+
+    Args:
+        text: The text of the card, without a byte order mark.
+
+    Returns:
+        Its place, or None when there is no opening line, or no closing one.
+    """
+    opening = _OPENING.match(text)
+    if opening is None:
+        return None
+    # The line break of the opening fence may be that of the closing one: an empty block.
+    closing = _CLOSING.search(text, opening.end("blank"))
+    if closing is None:
+        return None
+    start = min(opening.end(), closing.start())
+    return Block(opening.start("blank") - 3, opening.span("blank"), start, closing.start(), closing.end())
+
+
 def read_front_matter(card: str | bytes) -> FrontMatter:
     """Read the front matter of a model card.
 
@@ -82,17 +122,15 @@ def read_front_matter(card: str | bytes) -> FrontMatter:
     opening = _OPENING.match(text)
     if opening is None:
         return _without_fence(text)
-    fence = opening.start("blank") - 3
-    # The line break of the opening fence may be that of the closing one: an empty block.
-    closing = _CLOSING.search(text, opening.end("blank"))
-    if closing is None or (closing.end() == len(text) and not whole):
-        fence_line, fence_column = Lines(text[: opening.end()]).at(fence)
+    block = find_block(text)
+    if block is None or (block.closed == len(text) and not whole):
+        fence_line, fence_column = Lines(text[: opening.end()]).at(opening.start("blank") - 3)
         message = "the front matter is not closed" if whole else f"the front matter exceeds {MAX_SIZE // 1024} KiB"
         help_ = "End the block with a line of three dashes." if whole else "Move the bulk of it into the card's text."
         return _unreadable(Problem(message, fence_line, fence_column, help=help_), fence_line)
 
-    lines = Lines(text[: closing.end()])
-    fence_line, fence_column = lines.at(fence)
+    lines = Lines(text[: block.closed])
+    fence_line, fence_column = lines.at(block.fence)
     collected: list[Problem] = []
     if opening["blank"]:
         collected.append(
@@ -102,11 +140,11 @@ def read_front_matter(card: str | bytes) -> FrontMatter:
                 fence_column,
                 "warning",
                 "Remove them: huggingface_hub does not recognise the block otherwise.",
+                fix=Fix("Remove the blanks behind the dashes that open the front matter", (TrimFence(),)),
             )
         )
-    start = min(opening.end(), closing.start())
     try:
-        entries = read_yaml(text[start : closing.start()], start, lines, collected)
+        entries = read_yaml(text[block.start : block.end], block.start, lines, collected)
     except Refused as refused:
         return FrontMatter((), fence_line, (*_capped(collected), refused.problem), readable=False)
     return FrontMatter(entries, fence_line, _capped(collected))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from lineage_plugin.findings import Level
+from lineage_plugin.fixes import Fix
 
 __all__ = ["Entry", "Kind", "Lines", "Located", "Problem"]
 
@@ -69,6 +70,7 @@ class Problem:
         level: ``error`` when something was not used because of it, else ``warning`` or ``note``.
         help: What to do about it.
         file: The file it is in; empty for the card itself.
+        fix: What would repair it, or None.
     """
 
     message: str
@@ -77,6 +79,7 @@ class Problem:
     level: Level = "error"
     help: str = ""
     file: str = ""
+    fix: Fix | None = None
 
 
 class Lines:

@@ -68,11 +68,13 @@ class Rejection:
         reason: Continues a sentence that quotes the text, such as ``is a local path``.
         help: What to write instead.
         level: ``error``, or ``warning`` when the text does not even mean to name a model.
+        ids: The ids in it, when the text holds several.
     """
 
     reason: str
     help: str = "Write the id as owner/name: letters, digits, - _ and . only."
     level: Level = "error"
+    ids: tuple[str, ...] = ()
 
 
 def parse_reference(text: str) -> Reference | Rejection:
@@ -99,7 +101,7 @@ def parse_reference(text: str) -> Reference | Rejection:
         return Rejection("is a local path that nobody else can resolve", "Write the Hub id of the model as owner/name.")
     pieces = re.split(r"[,;\s]+", text)
     if len(pieces) > 1 and all("/" in piece and _is_id(piece) for piece in pieces):
-        return Rejection("holds several model ids", "Write them as a list, one id a line.")
+        return Rejection("holds several model ids", "Write them as a list, one id a line.", ids=tuple(pieces))
     if not text.isprintable():
         return Rejection("holds line breaks, controls or invisible characters")
     name, separator, revision = text.partition("@")

@@ -18,7 +18,7 @@ from yaml.resolver import Resolver
 from lineage_plugin.card.located import LINE_BREAK, Entry, Kind, Lines, Located, Problem
 from lineage_plugin.text import one_line
 
-__all__ = ["MAX_DEPTH", "MAX_NODES", "MAX_PROBLEMS", "Refused", "read_yaml"]
+__all__ = ["MAX_DEPTH", "MAX_NODES", "MAX_PROBLEMS", "Refused", "events", "read_yaml"]
 
 MAX_NODES: Final = 50_000
 """Largest number of values, each alias counted with all that it stands for."""
@@ -50,20 +50,36 @@ class Refused(Exception):
         super().__init__(message)
 
 
-def read_yaml(block: str, offset: int, lines: Lines, problems: list[Problem]) -> tuple[Entry, ...]:
-    """Parse the text between the fences into the entries of its top-level mapping."""
+def read_yaml(
+    block: str, offset: int, lines: Lines, problems: list[Problem], *, what: str = "the front matter"
+) -> tuple[Entry, ...]:
+    """Parse one YAML document into the entries of its top-level mapping.
+
+    Args:
+        block: The document, such as the text between the fences of a card.
+        offset: Where it begins in the file.
+        lines: The positions of the file.
+        problems: What is wrong and does not keep the rest from being read; added to.
+        what: What the document is, for messages.
+
+    Returns:
+        The entries; none for an empty document.
+
+    Raises:
+        Refused: When it cannot be read, or means more than plain values.
+    """
     bad = _NOT_YAML.search(block)
     if bad is not None:
         code = ord(bad[0])
-        what = "bytes that are not UTF-8" if 0xDC80 <= code <= 0xDCFF else f"the character U+{code:04X}"
+        found = "bytes that are not UTF-8" if 0xDC80 <= code <= 0xDCFF else f"the character U+{code:04X}"
         raise Refused(
-            f"the front matter contains {what}",
+            f"{what} contains {found}",
             lines.at(offset + bad.start()),
             "Save it as UTF-8 text without controls.",
         )
-    builder = _Builder(offset, lines, problems)
+    builder = _Builder(offset, lines, problems, what)
     try:
-        for event in _events(block):
+        for event in events(block):
             builder.take(event)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -73,25 +89,25 @@ def read_yaml(block: str, offset: int, lines: Lines, problems: list[Problem]) ->
         if "\\t" in reason or block[index : index + 1] == "\t":
             reason = "a tab stands where YAML needs spaces"
         raise Refused(
-            f"the front matter is not valid YAML: {reason}",
+            f"{what} is not valid YAML: {reason}",
             lines.at(offset + index),
             "Quote values that contain a colon or begin with a special character; indent with spaces.",
         ) from None
     except yaml.YAMLError as error:
-        raise Refused(f"the front matter is not valid YAML: {one_line(error)}", lines.at(offset)) from None
+        raise Refused(f"{what} is not valid YAML: {one_line(error)}", lines.at(offset)) from None
     root = builder.root
     if root is None or root.kind == "null":
         return ()
     if root.kind != "mapping":
         raise Refused(
-            f"the front matter is a {root.kind}, not keys with values",
+            f"{what} is a {root.kind}, not keys with values",
             (root.line, root.column),
             "Write it as lines of `key: value`.",
         )
     return root.entries
 
 
-def _events(block: str) -> Iterator[Any]:
+def events(block: str) -> Iterator[Any]:
     """Yield the parser's events one by one; both parsers stream, so a refused block is not parsed to its end."""
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     return yaml.parse(block, Loader=loader)
@@ -114,11 +130,12 @@ class _Frame:
 class _Builder:
     """Turns parser events into located values, with an explicit stack."""
 
-    def __init__(self, offset: int, lines: Lines, problems: list[Problem]) -> None:
+    def __init__(self, offset: int, lines: Lines, problems: list[Problem], what: str) -> None:
         self.root: Located | None = None
         self._offset = offset
         self._lines = lines
         self._problems = problems
+        self._what = what
         self._resolver: Any = Resolver()
         self._stack: list[_Frame] = []
         self._anchors: dict[str, tuple[Located, int] | None] = {}
@@ -140,7 +157,7 @@ class _Builder:
         elif isinstance(event, yaml.DocumentStartEvent):
             self._documents += 1
             if self._documents > 1:
-                raise Refused("the front matter holds more than one YAML document", self._position(event))
+                raise Refused(f"{self._what} holds more than one YAML document", self._position(event))
 
     def _position(self, event: Any) -> tuple[int, int]:
         return self._lines.at(self._offset + event.start_mark.index)
@@ -148,7 +165,7 @@ class _Builder:
     def _count(self, nodes: int, event: Any) -> None:
         self._nodes += nodes
         if self._nodes > MAX_NODES:
-            raise Refused(f"the front matter stands for more than {MAX_NODES:,} values", self._position(event))
+            raise Refused(f"{self._what} stands for more than {MAX_NODES:,} values", self._position(event))
 
     def _tag(self, event: Any) -> str | None:
         """Return an explicit tag, refusing those that mean more than a plain value."""
@@ -157,7 +174,7 @@ class _Builder:
             return None
         if tag not in _KINDS:
             shown = one_line(tag.replace(_YAML, "!!"))
-            raise Refused(f"the front matter uses the YAML tag {shown}", self._position(event), "Write a plain value.")
+            raise Refused(f"{self._what} uses the YAML tag {shown}", self._position(event), "Write a plain value.")
         return tag
 
     def _scalar(self, event: Any) -> None:
@@ -182,7 +199,7 @@ class _Builder:
     def _open(self, event: Any) -> None:
         self._tag(event)
         if len(self._stack) >= MAX_DEPTH:
-            raise Refused(f"the front matter is nested more than {MAX_DEPTH} levels deep", self._position(event))
+            raise Refused(f"{self._what} is nested more than {MAX_DEPTH} levels deep", self._position(event))
         kind: Kind = "list" if isinstance(event, yaml.SequenceStartEvent) else "mapping"
         if event.anchor is not None:
             # Open until its end is seen; an alias to it before that would contain itself.

@@ -27,7 +27,7 @@ from lineage_plugin.checkpoint.stored import StoredCheckpoint
 from lineage_plugin.checkpoint.transport import Patience, Transport
 from lineage_plugin.errors import HubNotFound
 
-__all__ = ["GAP", "HubSource", "connect", "endpoint_of", "open_hub"]
+__all__ = ["GAP", "HubSource", "concurrently", "connect", "endpoint_of", "open_hub"]
 
 GAP = 16 * 1024
 """Stretches with at most this many bytes between them are fetched as one."""
@@ -130,7 +130,7 @@ class HubSource:
     def each(self, work: Callable[[str], T], names: Sequence[str]) -> list[T]:
         """Do something with every file, a few at a time; the first failure ends them all and is raised."""
         self._stop = threading.Event()
-        return _concurrently(work, names, self._stop)
+        return concurrently(work, names, self._stop)
 
     def _file(self, name: str) -> RemoteFile:
         with self._lock:
@@ -162,7 +162,7 @@ class HubSource:
             file, span = job
             return self._file(file).fetch(span, 0, failed)
 
-        bodies = _concurrently(fetch, fetched, failed)
+        bodies = concurrently(fetch, fetched, failed)
         pieces = {file: [self._file(file).head] for file in starts}
         for (file, (start, _)), body in zip(jobs, bodies, strict=True):
             pieces[file].append(Piece(start, heads[file][start:] + body))
@@ -243,8 +243,17 @@ def open_hub(
     return assemble(source, only)
 
 
-def _concurrently(work: Callable[[T], R], jobs: Sequence[T], stop: threading.Event) -> list[R]:
-    """Do the jobs in a few threads; the first failure ends them all and is raised."""
+def concurrently(work: Callable[[T], R], jobs: Sequence[T], stop: threading.Event) -> list[R]:
+    """Do the jobs in a few threads; the first failure ends them all and is raised.
+
+    Args:
+        work: Does one job.
+        jobs: The jobs.
+        stop: Set by the first failure, to end the waiting of the others.
+
+    Returns:
+        What came of the jobs, in their order.
+    """
     if len(jobs) <= 1:
         return [work(job) for job in jobs]
     with ThreadPoolExecutor(min(_WORKERS, len(jobs)), thread_name_prefix="lineage-read") as pool:

@@ -15,7 +15,7 @@ from lineage_plugin.checkpoint.transport import Answer, Transport
 from lineage_plugin.checkpoint.types import FileInfo
 from lineage_plugin.errors import HubDenied, HubError, HubNotFound, HubUnreachable, UnreadableCheckpoint
 
-__all__ = ["RemoteFile", "Repository", "describe"]
+__all__ = ["RemoteFile", "Repository", "describe", "metadata"]
 
 _SHA256 = re.compile(r"^[0-9a-f]{64}\Z")
 _COMMIT = re.compile(r"^[0-9a-f]{40}\Z")
@@ -200,25 +200,57 @@ def describe(transport: Transport, asked: str, revision: str | None) -> Reposito
     Raises:
         HubError: When the Hub does not answer, refuses, or answers something else.
     """
+    info = metadata(transport, asked, revision, "blobs=true", limit=_MAX_INFO)
+    commit, name = str(info["sha"]), info.get("id")
+    if not isinstance(name, str) or not is_model_id(name):
+        name = asked
+    return Repository(transport, asked, name, commit, _files(info.get("siblings"), asked))
+
+
+def metadata(
+    transport: Transport,
+    asked: str,
+    revision: str | None,
+    query: str,
+    *,
+    limit: int,
+    stop: threading.Event | None = None,
+) -> dict[str, object]:
+    """Ask the Hub for what it says of a model; only its commit is looked at here.
+
+    Args:
+        transport: What requests are sent with.
+        asked: A valid model id.
+        revision: Branch, tag or commit, or None for the default branch.
+        query: Which of its properties are wanted, as the Hub's API has it.
+        limit: Longest answer in bytes.
+        stop: Ends the waiting between attempts when set.
+
+    Returns:
+        The answer, an object whose ``sha`` is a commit.
+
+    Raises:
+        HubError: When the Hub does not answer, refuses, or answers something else.
+    """
     url = f"{transport.endpoint}/api/models/{asked}"
     if revision is not None:
         url += f"/revision/{quote(revision, safe='')}"
-    answer = transport.get(url + "?blobs=true", limit=_MAX_INFO + 1)
+    answer = transport.get(f"{url}?{query}", limit=limit + 1, stop=stop)
     _check_status(answer, transport, asked, revision, None)
-    if len(answer.body) > _MAX_INFO:
-        raise HubError(asked, f"the description of the repository is larger than {_MAX_INFO} bytes")
+    if len(answer.body) > limit:
+        raise HubError(asked, f"the description of the repository is larger than {limit} bytes")
     try:
-        info = load_object(answer.body, where=asked, what="answer", values=20 * _MAX_FILES, containers=4 * _MAX_FILES)
+        # A file with its digests takes 256 bytes at least, and is four objects of twenty values at most.
+        files = limit // 256
+        info = load_object(answer.body, where=asked, what="answer", values=20 * files, containers=4 * files)
     except UnreadableCheckpoint as error:
         raise HubError(asked, f"{error.problem}: this is not a Hub", "Check the endpoint.") from None
-    commit, name = info.get("sha"), info.get("id")
+    commit = info.get("sha")
     if not isinstance(commit, str) or not _COMMIT.match(commit):
         raise HubError(asked, "the Hub does not name a commit", "Check the endpoint and the revision.")
     if revision is not None and _COMMIT.match(revision) and revision != commit:
         raise HubError(asked, "the Hub answers with another commit than the one asked for")
-    if not isinstance(name, str) or not is_model_id(name):
-        name = asked
-    return Repository(transport, asked, name, commit, _files(info.get("siblings"), asked))
+    return info
 
 
 def _files(siblings: object, asked: str) -> dict[str, FileInfo]:

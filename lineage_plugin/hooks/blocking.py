@@ -8,7 +8,7 @@ from lineage_plugin.findings import gravest_first
 from lineage_plugin.hooks.journal import OVERRIDE
 from lineage_plugin.hooks.said import LOG
 from lineage_plugin.outcome import Outcome
-from lineage_plugin.report.outline import headline
+from lineage_plugin.report.outline import headline, placed
 from lineage_plugin.report.phrases import summary
 from lineage_plugin.text import one_line
 
@@ -81,12 +81,9 @@ def reason_of(outcome: Outcome) -> str:
     if not grave:
         return summary(report)
     said = [
-        f"{found.code} {one_line(found.message, 300)}" + (f" ({_where(found.file, found.line)})" if found.file else "")
+        f"{found.code} {one_line(found.message, 300)}"
+        + (f" ({placed(found.file, found.line, found.column)})" if found.file else "")
         for found in grave[:_SHOWN]
     ]
     more = f"; and {len(grave) - _SHOWN} more" if len(grave) > _SHOWN else ""
     return f"{name}: {'; '.join(said)}{more}"
-
-
-def _where(file: str, line: int | None) -> str:
-    return one_line(file, 200) + (f":{line}" if line is not None else "")

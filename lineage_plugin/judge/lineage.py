@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from lineage_plugin.card import Declaration
 from lineage_plugin.evidence.facts import shows_nothing
@@ -48,10 +49,8 @@ def lineage_findings(comparisons: Sequence[Comparison], declaration: Declaration
     """
     found: list[Finding] = []
     for comparison in comparisons:
-        file, line = _place(comparison, declaration, len(comparisons))
-        found.extend(
-            _findings(comparison, declaration, partial(finding, file=file, line=line), declared=file is not None)
-        )
+        place = _place(comparison, declaration, len(comparisons))
+        found.extend(_findings(comparison, declaration, partial(finding, **place), declared=bool(place)))
     return tuple(found)
 
 
@@ -111,6 +110,7 @@ def _of_descent(
             "LIN103",
             f"declared as {declared} of {base}, but the weights are those of {_KIND_WORDS[kind]}",
             line=declaration.relation_line or declaration.line,
+            column=None,
             help=f"Set base_model_relation to {_RELATION_OF_KIND.get(kind, 'finetune')}.",
         )
     silent = ", ".join(one_line(row.suspect) for row in _silent_layers(comparison.layers))
@@ -145,18 +145,16 @@ def _part(comparison: Comparison, base: str) -> str:
     return f"only a part comes from {base}{why}"
 
 
-def _place(comparison: Comparison, declaration: Declaration, compared: int) -> tuple[str | None, int | None]:
+def _place(comparison: Comparison, declaration: Declaration, compared: int) -> dict[str, Any]:
     """Return where the base is declared: its own line, or that of base_model when it can only be the one declared."""
     for claim in declaration.bases:
         if claim.id == comparison.base.id:
-            return claim.file, claim.line
+            return {"file": claim.file, "line": claim.line, "column": claim.column}
     if compared <= len(declaration.bases):
-        return declaration.file, declaration.line
-    return None, None
+        return {"file": declaration.file, "line": declaration.line}
+    return {}
 
 
 def _silent_layers(layers: Sequence[LayerEvidence]) -> tuple[LayerEvidence, ...]:
     """Return the layers that show no trace of the base although they had the coins to show it."""
     return tuple(row for row in layers if row.base is None or shows_nothing(row.coins, row.heads, row.cosine))
-
-

@@ -162,7 +162,8 @@ def _here(
     code: str, message: str, claim: BaseClaim | None, declaration: Declaration, help_: str, *, note: bool = False
 ) -> Finding:
     file, line = (claim.file, claim.line) if claim is not None else (declaration.file, declaration.line)
-    return finding(code, message, file=file, line=line, help=help_, level="note" if note else "warning")
+    column = None if claim is None else claim.column
+    return finding(code, message, file=file, line=line, column=column, help=help_, level="note" if note else "warning")
 
 
 def merge_of(fit: MergeFit) -> Merge:

@@ -30,6 +30,7 @@ __all__ = [
     "Interval",
     "LayerEvidence",
     "LevelChange",
+    "LicenceOutcome",
     "Merge",
     "MergeParent",
     "ModelSummary",
@@ -96,6 +97,8 @@ class PolicyUse:
         fail_on: The lowest level of finding that fails by it; None when it does not say.
         undecided: What an undecided verdict counts as in the exit code.
         ignored: What it says and was not used, since the file came with the model and nobody named it.
+        preset: The preset that it builds on; None without one.
+        denied: Codes of findings that a comment in the card ignores, and that have their levels all the same.
     """
 
     file: str
@@ -105,6 +108,8 @@ class PolicyUse:
     fail_on: FailOn | None = None
     undecided: Verdict = "undecided"
     ignored: tuple[str, ...] = ()
+    preset: str | None = None
+    denied: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,7 +348,8 @@ class Report:
     ``merge`` and ``closest`` are about several relatives together; None when there was one only. ``folder`` is the
     suspect's, as the caller named it (None for a model of the Hub), and ``card`` the card that was given instead of the
     suspect's own: the files of findings lie there (:func:`lineage_plugin.report.places.place`). ``hub`` is the address
-    of the Hub that ids are of, ``command`` what was asked: only ``check`` holds a card against weights.
+    of the Hub that ids are of, ``command`` what was asked: only ``check`` holds a card against weights. ``licences`` is
+    what ``lint`` says of the licences along the declared chain.
     """
 
     created: str
@@ -361,6 +367,30 @@ class Report:
     card: str | None = None
     hub: str = PUBLIC_HUB
     command: Command = "check"
+    licences: tuple[LicenceOutcome, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LicenceOutcome:
+    """How the licence of the model goes with that of one model along its declared chain; no legal advice.
+
+    Attributes:
+        model: The model of the chain.
+        licence: Its licence; None when it states none.
+        known_by: ``the Hub``, or ``its id`` where the Hub was not asked and the model is a well-known one.
+        outcome: The outcome.
+        reason: Why, in a few words.
+        source: The clause that decides and where it is to be read; None when no clause does.
+        duties: What that licence asks of whoever publishes the model, each with its clause and source.
+    """
+
+    model: str
+    licence: str | None
+    known_by: str
+    outcome: Literal["compatible", "needs action", "ask a lawyer", "incompatible"]
+    reason: str
+    source: str | None
+    duties: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,15 +22,17 @@ def verdict_of(
         findings: The findings at the levels that count.
         comparisons: The comparisons.
         judged: The findings before a policy changed their levels; None: the same. A policy may say that weights which
-            could not be read are no error; that they were compared it cannot say.
+            could not be read are no error, and a comment in the card that a base which could not be looked up is to
+            be ignored; that they were compared neither can say.
     """
     if any(found.level == "error" for found in findings):
         return "fail"
-    unseen = any(
-        found.level == "error" or (found.code == "LIN202" and found.level == "warning")
+    levels = [
+        (found.code, found.ignored_level or found.level)
         for found in (findings if judged is None else judged)
         if found.code in _UNSEEN
-    )
+    ]
+    unseen = any(level == "error" or (code, level) == ("LIN202", "warning") for code, level in levels)
     if unseen or any(comparison.relation == "inconclusive" for comparison in comparisons):
         return "undecided"
     return "pass"

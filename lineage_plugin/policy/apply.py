@@ -1,7 +1,8 @@
 """A policy applied to findings: once, between judgement and report.
 
-The order is fixed. A code that is ``off`` is left out; then an exception that holds makes a note of a finding; then
-the level of the code counts. What was done is returned beside the findings, for the report to say.
+The order is fixed. A code that is ``off`` is left out; a finding that a comment in the card ignores stays ignored, or
+is taken as if there were no comment; then an exception that holds makes a note of a finding; then the level of the
+code counts. What was done is returned beside the findings, for the report to say.
 """
 
 from __future__ import annotations
@@ -55,10 +56,19 @@ def apply_policy(
     off: dict[str, None] = {}
     excepted: dict[Excepted, None] = {}
     changes: dict[LevelChange, None] = {}
+    denied: dict[str, None] = {}
     for found in [*findings, *_not_allowed(policy, declaration), *_expired(policy, expired)]:
         if policy.levels.get(found.code) == "off":
             off[found.code] = None
             continue
+        if found.ignored is not None:
+            if policy.ignore_comments == "allow":
+                kept.append(found)
+                continue
+            denied[found.code] = None
+            found = replace(  # from here on there is no comment
+                found, level=found.ignored_level or CODES[found.code].level, ignored=None, ignored_level=None
+            )
         exemption = next((one for one in holding if found.code in one.codes), None)
         if exemption is not None:
             excepted[Excepted(found.code, exemption.reason, exemption.expires.isoformat())] = None
@@ -76,6 +86,8 @@ def apply_policy(
         fail_on=policy.fail_on,
         undecided=policy.undecided,
         ignored=policy.ignored,
+        preset=policy.preset,
+        denied=tuple(denied),
     )
 
 

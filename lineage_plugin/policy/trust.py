@@ -25,8 +25,8 @@ def only_stricter(policy: Policy) -> Policy:
         policy: The policy.
 
     Returns:
-        Allowed bases, a stricter ``fail-on`` and ``undecided``, and levels not below those of the codes; the rest of
-        ``ignored`` says by name.
+        Allowed bases, a stricter ``fail-on`` and ``undecided``, that comments in cards do not count, and levels not
+        below those of the codes, all of them also by a preset; ``ignored`` names the rest.
     """
     levels = {code: level for code, level in policy.levels.items() if SEVERITY[level] >= SEVERITY[CODES[code].level]}
     return replace(

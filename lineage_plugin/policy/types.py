@@ -13,10 +13,13 @@ if TYPE_CHECKING:
     from lineage_plugin.judge.types import Verdict
     from lineage_plugin.report import FailOn
 
-__all__ = ["Exemption", "LevelOrOff", "Policy"]
+__all__ = ["SEVERITY", "Exemption", "IgnoreComments", "LevelOrOff", "Policy"]
 
 LevelOrOff = Literal["error", "warning", "note", "off"]
 """What a policy makes of a finding code; ``off`` leaves its findings out."""
+
+IgnoreComments = Literal["allow", "deny"]
+"""Whether a comment in a card may ignore a finding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,10 @@ class Policy:
         exceptions: Findings that are excused.
         stricter_only: Whether it may raise levels but lower none, since nobody named the file.
         ignored: Settings of the file that were left out for that reason.
+        preset: The preset that the file builds on; what it says is contained in the other fields.
+        ignore_comments: Whether findings stay ignored that a comment in the card ignores.
+        places: Line and column of what the file itself says, by setting, such as ``levels.LIN205`` or
+            ``exceptions.0.codes``; no part of what the policy means.
     """
 
     file: str = ".lineage.yml"
@@ -65,6 +72,9 @@ class Policy:
     exceptions: tuple[Exemption, ...] = ()
     stricter_only: bool = False
     ignored: tuple[str, ...] = ()
+    preset: str | None = None
+    ignore_comments: IgnoreComments = "allow"
+    places: Mapping[str, tuple[int, int]] = field(default_factory=dict, compare=False, repr=False)
 
 
 SEVERITY: Mapping[LevelOrOff | Level, int] = {"off": 0, "note": 1, "warning": 2, "error": 3}

@@ -23,12 +23,15 @@ def policy_line(use: PolicyUse | None) -> str:
     """
     if use is None:
         return ""
-    return f"{one_line(use.file, 160)}: {'; '.join(_parts(use)) or 'changed no finding here'}"
+    preset = "" if use.preset is None else f" (preset {one_line(use.preset, 40)})"
+    return f"{one_line(use.file, 160)}{preset}: {'; '.join(_parts(use)) or 'changed no finding here'}"
 
 
 def _parts(use: PolicyUse) -> Iterator[str]:
     if use.off:
         yield f"left out {', '.join(use.off)}"
+    if use.denied:
+        yield f"took no comment that ignores {', '.join(use.denied)}"
     for one in use.excepted:
         yield f"excepted {one.code} until {one.expires} ({one_line(one.reason, 300)})"
     for change in use.levels:

@@ -14,7 +14,7 @@ files in :mod:`~lineage_plugin.report.places`.
 Example:
     >>> from lineage_plugin.report import formats
     >>> formats()
-    ('cyclonedx', 'html', 'json', 'markdown', 'predicate', 'sarif', 'text')
+    ('cyclonedx', 'github', 'html', 'json', 'markdown', 'predicate', 'sarif', 'text')
 """
 
 from __future__ import annotations

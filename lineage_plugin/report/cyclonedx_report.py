@@ -284,7 +284,8 @@ def _facts_of_report(report: Report) -> Iterator[tuple[str, object]]:
     yield from (("bar", settings.bar), ("seed", settings.seed), ("exhaustive", settings.exhaustive))
     yield from (("budget", settings.budget), ("policy", policy_line(settings.policy)))
     for finding in report.findings[:_MOST]:
-        yield "finding", f"{finding.code} {finding.level}: {finding.message}"
+        ignored = f" ({outline.ignored(finding)})" if finding.ignored is not None else ""
+        yield "finding", f"{finding.code} {finding.level}: {finding.message}{ignored}"
 
 
 def _facts(comparison: Comparison) -> Iterator[tuple[str, object]]:

@@ -329,8 +329,10 @@ def _finding(report: Report, finding: Finding) -> dict[str, Any]:
         "title": rule.title if rule else "",
         "link": rule.help_uri if rule else "",
         "level": finding.level,
-        "place": outline.placed(file, finding.line) if file else "",
+        "place": outline.placed(file, finding.line, finding.column) if file else "",
         "message": phrases.sentence(finding.message),
+        "fixable": finding.fixable,
+        "ignored": _capital(outline.ignored(finding)),
         "help": _coded(one_line(finding.help, 600)),
         "suggestion": "\n".join(one_line(line, 300) for line in finding.suggestion),
     }

@@ -23,6 +23,7 @@ from lineage_plugin.judge.types import (
     Comparison,
     Evidence,
     Interval,
+    LicenceOutcome,
     Merge,
     ModelSummary,
     PolicyUse,
@@ -86,6 +87,7 @@ def to_dict(report: Report) -> dict[str, Any]:
         "merge": None if report.merge is None else _merge(report.merge),
         "closest": None if report.closest is None else _closest(report.closest),
         "findings": [_finding(finding) for finding in report.findings],
+        "licences": [_licence(licence) for licence in report.licences],
         "verdict": report.verdict,
         "summary": _text(report.summary),
         "cost": _cost(report.cost),
@@ -100,6 +102,18 @@ def to_dict(report: Report) -> dict[str, Any]:
     }
 
 
+def _licence(found: LicenceOutcome) -> dict[str, Any]:
+    return {
+        "model": _text(found.model),
+        "licence": _text(found.licence),
+        "known_by": _text(found.known_by),
+        "outcome": found.outcome,
+        "reason": _text(found.reason),
+        "source": _text(found.source),
+        "duties": [_text(duty) for duty in found.duties],
+    }
+
+
 def _policy(use: PolicyUse) -> dict[str, Any]:
     return {
         "file": _text(use.file),
@@ -109,6 +123,8 @@ def _policy(use: PolicyUse) -> dict[str, Any]:
         "fail_on": use.fail_on,
         "undecided": use.undecided,
         "ignored": [_text(name) for name in use.ignored],
+        "preset": _text(use.preset),
+        "denied": list(use.denied),
     }
 
 
@@ -279,8 +295,12 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "message": _text(finding.message),
         "file": _text(finding.file),
         "line": _integer(finding.line),
+        "column": _integer(finding.column),
         "help": _text(finding.help),
         "suggestion": [_text(line) for line in finding.suggestion],
+        "fixable": finding.fixable,
+        "fix": None if finding.fix is None else _text(finding.fix.title),
+        "ignored": _text(finding.ignored),
     }
 
 

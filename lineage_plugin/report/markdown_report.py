@@ -196,8 +196,8 @@ def _model(model: ModelSummary) -> str:
     return f"{name} ({details})" if details else name
 
 
-def _where(file: str, line: int | None) -> str:
-    return code(outline.placed(file, line))
+def _where(file: str, line: int | None, column: int | None = None) -> str:
+    return code(outline.placed(file, line, column))
 
 
 def _table(report: Report) -> _Section:
@@ -315,21 +315,24 @@ def _findings(report: Report, unicode: bool) -> _Section:
         rule = CODES.get(finding.code)
         name = f"[{rule.code}]({rule.help_uri})" if rule else code(finding.code)
         where = _place(report, finding)
-        yield f"- {sign}**{finding.level}** {name}{where}: {text(finding.message, 600)}"
+        fixable = " (fixable)" if finding.fixable else ""
+        yield f"- {sign}**{finding.level}** {name}{where}: {text(finding.message, 600)}{fixable}"
+        if finding.ignored is not None:
+            yield from ("", f"  {text(outline.ignored(finding), 400)}")
         if finding.help:
             yield from ("", f"  Help: {text(finding.help, 600)}")
         if finding.suggestion:
             lines = (verbatim(line) for line in finding.suggestion)
             yield from ("", *fenced(lines, "yaml", indent=2))
     if report.findings:
-        yield from ("", f"{outline.counted(report.findings)}.", "")
+        yield from ("", outline.total(report), "")
     elif not report.comparisons:
         yield from ("No findings.", "")
 
 
 def _place(report: Report, finding: Finding) -> str:
     file = place(report, finding.file) or finding.file
-    return f" {_where(file, finding.line)}" if file else ""
+    return f" {_where(file, finding.line, finding.column)}" if file else ""
 
 
 def _footer(reports: Sequence[Report]) -> str:

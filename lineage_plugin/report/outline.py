@@ -20,16 +20,19 @@ __all__ = [
     "declares",
     "details",
     "headline",
+    "ignored",
     "is_declared",
     "is_pair",
     "limits",
     "placed",
     "relation_alone",
     "sentences",
+    "total",
 ]
 
 _MOST_BASES = 8
 _MOST_GROUPS = 8
+_MOST_LICENCES = 16
 
 
 class Said(NamedTuple):
@@ -120,10 +123,10 @@ def declares(declared: Declared, shown: Callable[[str, int], str], placed: Calla
     return said + where
 
 
-def placed(file: str, line: int | None) -> str:
-    """Return ``file:line``, or the file alone."""
+def placed(file: str, line: int | None, column: int | None = None) -> str:
+    """Return ``file:line:column``, as far as they are known."""
     # A name that ends in a colon must not make "::", which starts a command in a CI log.
-    return one_line(file, 160).rstrip(": ") + (f":{line}" if line else "")
+    return one_line(file, 160).rstrip(": ") + (f":{line}" if line else "") + (f":{column}" if line and column else "")
 
 
 def sentences(comparison: Comparison, *, declared: bool) -> Iterator[Said]:
@@ -169,7 +172,33 @@ def limits(report: Report, comparison: Comparison) -> list[str]:
     return list(filter(None, said))
 
 
+def licences(report: Report) -> list[str]:
+    """Say how the licence of the model goes with each of those along the declared chain; empty without any."""
+    said = [
+        f"{one_line(found.model, 120)}, "
+        + (f"{one_line(found.licence, 60)} (known from {found.known_by})" if found.licence else "no licence stated")
+        + f": {found.outcome}, {one_line(found.reason, 200)}"
+        + (f" ({one_line(found.source, 300)})" if found.source else "")
+        for found in report.licences[:_MOST_LICENCES]
+    ]
+    left = len(report.licences) - _MOST_LICENCES
+    return [*said, *([f"and {left} more"] if left > 0 else []), *(["This is no legal advice."] if said else [])]
+
+
+def ignored(finding: Finding) -> str:
+    """Say that a comment in the card ignores a finding, and why; empty where none does."""
+    return "" if finding.ignored is None else f"ignored by a comment in the card: {one_line(finding.ignored, 300)}"
+
+
 def counted(findings: Sequence[Finding]) -> str:
     """Return ``1 error, 2 notes``; empty without findings."""
     levels = Counter[str](finding.level for finding in findings)
     return ", ".join(phrases.plural(levels[level], level) for level in get_args(Level) if levels[level])
+
+
+def total(*reports: Report) -> str:
+    """Return what :func:`counted` does as a sentence, and how many of them ``lineage lint --fix`` would repair."""
+    findings = [finding for report in reports for finding in report.findings]
+    fixable = sum(finding.fixable for finding in findings)
+    repairs = f"{fixable} fixable with --fix" if fixable and reports[0].command == "lint" else ""
+    return ", ".join(filter(None, (counted(findings), repairs))) + "."

@@ -89,12 +89,13 @@ def _is_of_a_model(path: Path) -> bool:
         return not is_fingerprint(file.read(4096))
 
 
-def write_file(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes, what: str = "--output") -> None:
     """Write a file so that readers see the old content or the new, never a part.
 
     Args:
         path: The file; a link keeps pointing where it points, and a device or a pipe is written to.
         data: Its content.
+        what: What an error calls it before its name.
 
     Raises:
         UsageError: When it cannot be written.
@@ -120,7 +121,7 @@ def write_file(path: Path, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise UsageError(f"--output {path}: {error.strerror or error}") from error
+        raise UsageError(f"{what} {path}: {error.strerror or error}") from error
 
 
 def _umask() -> int:

@@ -80,11 +80,16 @@ def _model(report: Mapping[str, Any], verdict: Verdict | None) -> dict[str, Any]
         "suspect": _picked(report["suspect"], "id", "revision", "sha256"),
         "declared": report["declared"],
         "comparisons": [_comparison(comparison) for comparison in report["comparisons"]],
-        "findings": [_picked(finding, "code", "level", "message") for finding in report["findings"]],
+        "findings": [_finding(finding) for finding in report["findings"]],
         "verdict": verdict,
         "summary": report["summary"],
         "settings": report["settings"],
     }
+
+
+def _finding(finding: Mapping[str, Any]) -> dict[str, Any]:
+    ignored = () if finding["ignored"] is None else ("ignored",)
+    return _picked(finding, "code", "level", "message", *ignored)
 
 
 def _comparison(comparison: Mapping[str, Any]) -> dict[str, Any]:

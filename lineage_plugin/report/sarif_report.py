@@ -128,6 +128,7 @@ def _run(reports: Sequence[Report]) -> dict[str, Any]:
             "%SRCROOT%": {"description": {"text": "The folder in which the check was started."}},
             "HUB": {"uri": f"{hub}/", "description": {"text": "The Hugging Face Hub."}},
         },
+        "columnKind": "unicodeCodePoints",
         "results": _results(found),
         "properties": properties,
     }
@@ -195,8 +196,8 @@ def _results(found: Iterable[_Said]) -> list[dict[str, Any]]:
             "locations": [{"physicalLocation": where}],
             "partialFingerprints": {FINGERPRINT: key},
         }
-        if one.unsettled is None and (reason := _excuse(finding, report)) is not None:
-            result["suppressions"] = [{"kind": "external", "status": "accepted", "justification": reason}]
+        if one.unsettled is None and (suppressions := _suppressions(finding, report)):
+            result["suppressions"] = suppressions
         if where["artifactLocation"]["uriBaseId"] == "HUB":
             repository = repository_of(report.suspect)
             if repository is not None:
@@ -215,6 +216,16 @@ def _results(found: Iterable[_Said]) -> list[dict[str, Any]]:
                 prints = result["partialFingerprints"]
                 prints[_GITHUB] = f"{prints[FINGERPRINT][:16]}:1"
     return results
+
+
+def _suppressions(finding: Finding, report: Report) -> list[dict[str, str]]:
+    """Return what keeps a finding from counting: a comment in the card, an exception of the policy."""
+    reasons = {"inSource": finding.ignored, "external": _excuse(finding, report)}
+    return [
+        {"kind": kind, "status": "accepted", "justification": one_line(reason, 300)}
+        for kind, reason in reasons.items()
+        if reason is not None
+    ]
 
 
 def _excuse(finding: Finding, report: Report) -> str | None:
@@ -255,6 +266,8 @@ def _location(report: Report, finding: Finding) -> dict[str, Any]:
     # Without a region the file as a whole is meant: the upload then does not read gigabytes of weights for a hash.
     if finding.line is not None and finding.line > 0:
         location["region"] = {"startLine": int(finding.line)}
+        if finding.column is not None and finding.column > 0:
+            location["region"]["startColumn"] = int(finding.column)
     return location
 
 

@@ -25,7 +25,7 @@ from lineage_plugin.report.picture import Bar, picture
 from lineage_plugin.report.places import place
 from lineage_plugin.text import ELLIPSIS, one_line
 
-__all__ = ["render"]
+__all__ = ["render", "render_all"]
 
 MIN_WIDTH = 40
 MAX_WIDTH = 110
@@ -65,6 +65,22 @@ def render(report: Report, *, color: bool = False, width: int = 80, unicode: boo
     if report.closest is not None:
         _closest(page, report.closest)
     _findings(page, report)
+    return page.text()
+
+
+def render_all(reports: Sequence[Report], *, color: bool = False, width: int = 80, unicode: bool = True) -> str:
+    """Write several reports: those of linted cards as one list of findings, others one below the other."""
+    if not reports or any(report.command != "lint" for report in reports):
+        return "\n".join(render(report, color=color, width=width, unicode=unicode) for report in reports)
+    page = _Page(min(max(width, MIN_WIDTH), MAX_WIDTH), color, unicode)
+    for report in reports:
+        for finding in report.findings:
+            _one_finding(page, report, finding)
+    found = sum(bool(report.findings) for report in reports)
+    page.blank()
+    page.add(Text(f"{phrases.plural(len(reports), 'card')}, {phrases.count(len(reports) - found)} without findings."))
+    if found:
+        page.add(Text(outline.total(*reports)))
     return page.text()
 
 
@@ -135,6 +151,7 @@ def _subject(page: _Page, report: Report) -> None:
     page.entry("Model", _model(report.suspect))
     page.entry("Card", outline.declares(report.declared, one_line, outline.placed))
     page.entry("Policy", policy_line(report.settings.policy))
+    _bullets(page, "Licences", outline.licences(report))
     page.blank()
 
 
@@ -211,23 +228,30 @@ def _bullets(page: _Page, label: str, items: Iterable[str]) -> None:
 def _findings(page: _Page, report: Report) -> None:
     page.blank()
     for finding in report.findings:
-        page.add(_finding(report, finding), indent=4)
-        if finding.help:
-            page.add(Text(f"help: {one_line(finding.help, 600)}"), first="    ", indent=4)
-        for line in finding.suggestion:
-            page.verbatim(one_line(line, 300), indent=8)
+        _one_finding(page, report, finding)
     if report.findings:
         page.blank()
-        page.add(Text(f"{outline.counted(report.findings)}."))
+        page.add(Text(outline.total(report)))
     elif not report.comparisons:
         page.add(Text("No findings."))
+
+
+def _one_finding(page: _Page, report: Report, finding: Finding) -> None:
+    page.add(_finding(report, finding), indent=4)
+    if finding.help:
+        page.add(Text(f"help: {one_line(finding.help, 600)}"), first="    ", indent=4)
+    if finding.ignored is not None:
+        page.add(Text(outline.ignored(finding)), first="    ", indent=4)
+    for line in finding.suggestion:
+        page.verbatim(one_line(line, 300), indent=8)
 
 
 def _finding(report: Report, finding: Finding) -> Text:
     file = place(report, finding.file) or finding.file
     return Text.assemble(
-        f"{outline.placed(file, finding.line)}: " if file else "",
+        f"{outline.placed(file, finding.line, finding.column)}: " if file else "",
         (finding.code, "bold"),
         (f" [{finding.level}]", _LEVELS[finding.level]),
         f" {one_line(finding.message, 600)}",
+        " [fixable]" if finding.fixable else "",
     )

@@ -1,34 +1,11 @@
-"""Workflow commands: what a stranger writes stays inside the text of an annotation."""
+"""Workflow commands and files: what a stranger writes is no command and no output."""
 
 from __future__ import annotations
 
 import io
 from pathlib import Path
 
-from hypothesis import given
-from hypothesis import strategies as st
-
-from action.commands import annotation, group, inert, write_outputs
-
-
-def test_an_annotation_is_one_line_with_everything_escaped() -> None:
-    said = annotation("error", ["100% wrong: a, b", "second"], title="LIN101: x, y", file="a,b:c%d/README.md", line=3)
-    assert said == (
-        "::error file=a%2Cb%3Ac%25d/README.md,line=3,endLine=3,title=LIN101%3A x%2C y::100%25 wrong: a, b%0Asecond"
-    )
-
-
-def test_without_a_file_there_is_no_line() -> None:
-    assert annotation("notice", ["m"], title="t", line=3) == "::notice title=t::m"
-
-
-@given(st.text(), st.text(), st.text())
-def test_nothing_breaks_out(text: str, title: str, file: str) -> None:
-    said = annotation("warning", [text, text], title=title, file=file, line=1)
-    assert "\n" not in said and "\r" not in said
-    properties, _, data = said.removeprefix("::warning ").partition("::")
-    assert "::" not in data
-    assert [item.split("=")[0] for item in properties.split(",")] == ["file", "line", "endLine", "title"]
+from action.commands import group, inert, write_outputs
 
 
 def test_what_is_printed_inert_is_fenced_by_a_word_that_differs_each_time() -> None:

@@ -247,7 +247,8 @@ def test_base_not_found_points_at_the_claim() -> None:
 
 def test_every_rule_is_documented() -> None:
     registered = rules()
-    assert list(registered) == ["LIN201", "LIN203", "LIN204", "LIN205", "LIN207"]
+    # LIN213 is about the findings of the others and no rule by itself.
+    assert list(registered) == [code for code in CODES if code.startswith("LIN2") and code != "LIN213"]
     for code, function in registered.items():
         assert code in CODES
         text = function.__doc__ or ""

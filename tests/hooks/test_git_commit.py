@@ -72,7 +72,7 @@ def test_a_pointer_without_bytes_is_stopped(work: Work) -> None:
     stopped(done, "Git LFS pointer", "my-model")
     # Files are named where they lie, never where they were laid out.
     said = "".join(done.stderr.split())
-    assert f"{work.clone}/README.md:7:LIN205" in said and "theremoteofthecloneisnomodel" in said
+    assert f"{work.clone}/README.md:7:13:LIN205" in said and "theremoteofthecloneisnomodel" in said
 
 
 def test_weights_under_another_name_are_found(work: Work) -> None:

@@ -12,7 +12,7 @@ from . import uploads
 from .cdn import cdn_name
 from .describe import describe, tags
 from .store import Blob, Commit, Repo
-from .wire import Handler, HttpError, Reply
+from .wire import Handler, HttpError, Moved, Reply
 
 __all__ = ["HubHandler"]
 
@@ -68,7 +68,8 @@ class HubHandler(Handler):
 
     def _split(self, parts: list[str]) -> tuple[str, list[str]]:
         """Split path parts into a repository id and the rest; git addresses end the id with ``.git``."""
-        size = 3 if parts[:1] == ["datasets"] else 1 if parts and self.hub.repo(parts[0].removesuffix(".git")) else 2
+        first = parts[0].removesuffix(".git") if parts else ""
+        size = 3 if first == "datasets" else 1 if self.hub.repo(first) or first in self.hub.renamed else 2
         return "/".join(parts[:size]).removesuffix(".git"), parts[size:]
 
     def _reader(self) -> str:
@@ -84,6 +85,8 @@ class HubHandler(Handler):
     def _repo(self, repo_id: str, *, files: bool = False) -> Repo:
         """Return a repository that the reader may see; with ``files`` also one whose files he may read."""
         repo = self.hub.repo(repo_id)
+        if repo is None and repo_id in self.hub.renamed:
+            raise Moved(self.path.replace(quote(repo_id), quote(self.hub.renamed[repo_id]), 1))
         if repo is None:
             raise HttpError(404, "Repository not found", "RepoNotFound")
         if repo_id in self.hub.faults.private and self.reader != "owner":

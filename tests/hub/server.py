@@ -60,6 +60,7 @@ class LocalHub:
     Attributes:
         log: Every request of both ports.
         errors: Exceptions inside the server, answered with 500; a test may assert that there are none.
+        renamed: Names that repositories had before -> ids that they have now; requests are sent on with a 307.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class LocalHub:
         self.errors: list[Exception] = []
         self.signer = Signer(cdn_seconds)
         self._port = port
+        self.renamed: dict[str, str] = {}
         self._mounts = {repo_id: Path(folder) for repo_id, folder in (mounts or {}).items()}
         self._repos: dict[str, Repo] = {}
         self._lock = threading.Lock()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .faults import Fault
     from .server import LocalHub
 
-__all__ = ["Handler", "HttpError", "Reply", "Server"]
+__all__ = ["Handler", "HttpError", "Moved", "Reply", "Server"]
 
 _CHUNK = 2**18
 _MAX_JSON = 256 * 2**20
@@ -56,6 +56,15 @@ class HttpError(Exception):
         self.reply.headers["X-Error-Message"] = message
         if code:
             self.reply.headers["X-Error-Code"] = code
+
+
+class Moved(HttpError):
+    """A redirect inside the Hub, to the id that a repository has now."""
+
+    def __init__(self, target: str) -> None:
+        super().__init__(307, "Temporary Redirect")
+        text = f"Temporary Redirect. Redirecting to {target}"
+        self.reply = Reply(307, {"Location": target, "Content-Type": "text/plain; charset=utf-8"}, text.encode())
 
 
 class _Dropped(Exception):

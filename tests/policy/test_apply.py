@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -185,6 +186,60 @@ def test_bar_and_budget_are_options() -> None:
     assert (options_of(Policy()).budget, options_of(Policy(budget=5)).budget) == (None, 5)
 
 
+# Comments in a card that ignore findings.
+
+IGNORED = replace(
+    finding("LIN201", "no base is declared", file="README.md", line=1, level="note"),
+    ignored="trained from scratch",
+    ignored_level="warning",
+)
+
+
+def test_a_comment_may_ignore_a_finding_whatever_its_level() -> None:
+    for policy in (Policy(), Policy(levels={"LIN201": "error"}), only_stricter(Policy(levels={"LIN201": "error"}))):
+        found, use = apply_policy(policy, "m/m", Declaration(), (IGNORED,))
+        assert found == (IGNORED,)
+        assert (use.levels, use.denied) == ((), ())
+    assert applied(Policy(levels={"LIN201": "off"}), IGNORED)[:2] == ([], PolicyUse(".lineage.yml", off=("LIN201",)))
+
+
+def test_an_exception_says_nothing_of_what_a_comment_ignores() -> None:
+    twice = Exemption("m/*", ("LIN201",), "a base model", LAST_DAY, 1)
+    found, use = apply_policy(Policy(exceptions=(twice,)), "m/m", Declaration(), (IGNORED,), today=LAST_DAY)
+    assert (found, use.excepted) == ((IGNORED,), ())
+
+
+def test_a_policy_may_take_no_such_comment() -> None:
+    deny = Policy(ignore_comments="deny")
+    found, use = apply_policy(deny, "m/m", Declaration(), (IGNORED, UNPINNED))
+    assert found == (replace(IGNORED, level="warning", ignored=None, ignored_level=None), UNPINNED)
+    assert (use.denied, use.levels) == (("LIN201",), ())
+    assert policy_line(use) == ".lineage.yml: took no comment that ignores LIN201"
+
+
+def test_without_the_comment_the_rest_of_the_policy_counts() -> None:
+    deny = Policy(ignore_comments="deny", levels={"LIN201": "error"})
+    levels, use, _ = applied(deny, IGNORED, IGNORED)
+    assert levels == [("LIN201", "error")] * 2
+    assert (use.denied, use.levels) == (("LIN201",), (LevelChange("LIN201", "warning", "error"),))
+    excused = Exemption("acme/*", ("LIN201",), "a base model", LAST_DAY, 1)
+    levels, use, _ = applied(replace(deny, exceptions=(excused,)), IGNORED)
+    assert (levels, [one.code for one in use.excepted]) == ([("LIN201", "note")], ["LIN201"])
+    off, use, _ = applied(replace(deny, levels={"LIN201": "off"}), IGNORED)
+    assert (off, use.off, use.denied) == ([], ("LIN201",), ())
+
+
+def test_a_finding_without_its_level_has_that_of_its_code() -> None:
+    unknown = replace(IGNORED, ignored_level=None)
+    assert applied(Policy(ignore_comments="deny"), unknown)[0] == [("LIN201", "warning")]
+
+
+def test_a_policy_that_came_with_the_model_may_refuse_comments() -> None:
+    strict = only_stricter(Policy(ignore_comments="deny"))
+    assert (strict.ignore_comments, strict.ignored) == ("deny", ())
+    assert applied(strict, IGNORED)[0] == [("LIN201", "warning")]
+
+
 # A policy that nobody named.
 
 
@@ -289,11 +344,13 @@ def test_the_line_says_all_that_was_done() -> None:
         fail_on="warning",
         undecided="pass",
         ignored=("bar", "exceptions"),
+        preset="strict",
+        denied=("LIN203", "LIN204"),
     )
     assert policy_line(use) == (
-        "p.yml: left out LIN201, LIN205; excepted LIN101 until 2027-03-31 (before the cards); made the error LIN107 "
-        "a note; fails on a warning; undecided counts as passed; not used, since the file came with the model and "
-        "nobody named it with --policy: bar, exceptions"
+        "p.yml (preset strict): left out LIN201, LIN205; took no comment that ignores LIN203, LIN204; excepted LIN101 "
+        "until 2027-03-31 (before the cards); made the error LIN107 a note; fails on a warning; undecided counts as "
+        "passed; not used, since the file came with the model and nobody named it with --policy: bar, exceptions"
     )
     assert policy_line(PolicyUse("p.yml")) == "p.yml: changed no finding here"
     assert policy_line(None) == ""

@@ -12,6 +12,8 @@ import pytest
 
 from lineage_plugin import Options, Policy, check, compare, lint, load_policy
 from lineage_plugin.cli import main
+from lineage_plugin.policy.load import load_preset
+from lineage_plugin.policy.presets import PRESETS
 from lineage_plugin.report.json_report import schema
 from lineage_plugin.report.places import place
 
@@ -68,6 +70,8 @@ def test_an_exception_lets_a_model_pass_in_the_open(models: Path, capsys: pytest
         "fail_on": None,
         "undecided": "undecided",
         "ignored": [],
+        "preset": None,
+        "denied": [],
     }
     (note,) = (found for found in document["findings"] if found["code"] == "LIN101")
     assert note["level"] == "note"
@@ -202,3 +206,44 @@ def test_the_policy_of_the_page_is_one(tmp_path: Path) -> None:
     block = page.partition("```yaml\n")[2].partition("```")[0]
     (tmp_path / "p.yml").write_text(block, encoding="utf-8")
     assert load_policy(tmp_path / "p.yml").exceptions[0].model == "acme/legacy-*"
+
+
+def test_the_page_says_what_the_presets_do() -> None:
+    page = (EXAMPLES.parent / "docs" / "policy.md").read_text(encoding="utf-8")
+    for level, row in (("error", "errors besides"), ("warning", "warnings besides")):
+        (line,) = (line for line in page.splitlines() if line.startswith(f"| {row}"))
+        said = [code for code, stated in load_preset("strict").levels.items() if stated == level]
+        assert line.split("|")[3].strip() == ", ".join(sorted(said))
+    for name in PRESETS:
+        assert f"[`{name}`](../lineage_plugin/policy/presets/{name}.yml)" in page
+
+
+def test_a_comment_in_a_card_counts_as_far_as_the_policy_takes_it(
+    models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = Path("honest/README.md")
+    text = card.read_text(encoding="utf-8")
+    line = "base_model: examples/base"
+    assert line in text
+    card.write_text(text.replace(line, f"{line}  # lineage: ignore[LIN205] it never changes"), encoding="utf-8")
+
+    def unpinned() -> tuple[int, str, str | None]:
+        code, document = run(capsys, "lint", "honest")
+        (found,) = (one for one in document["findings"] if one["code"] == "LIN205")
+        return code, found["level"], found["ignored"]
+
+    policy("version: 1\nlevels: {LIN205: error}\n")
+    assert unpinned() == (0, "note", "it never changes")
+    policy("version: 1\nlevels: {LIN205: error}\nignore-comments: deny\n")
+    assert unpinned() == (1, "error", None)
+    assert main(["lint", "honest"]) == 1
+    assert "took no comment that ignores LIN205" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_strict_preset_from_the_command_line(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["policy", "init", "--preset", "strict", "--quiet"]) == 0
+    code, document = run(capsys, "check", "honest", "--base", "base")
+    used = document["settings"]["policy"]
+    assert (code, used["preset"], used["file"]) == (1, "strict", ".lineage.yml")
+    assert {"code": "LIN205", "was": "note", "now": "error"} in used["levels"]
+    assert document["comparisons"][0]["relation"] == "derived"

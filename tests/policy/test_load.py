@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from hypothesis import strategies as st
 
 from lineage_plugin import Policy, UsageError, load_policy
 from lineage_plugin.findings import CODES
-from lineage_plugin.policy.load import MAX_SIZE, schema
+from lineage_plugin.options import DEFAULT_BAR
+from lineage_plugin.policy.load import MAX_SIZE, inspect_policy, schema
 from lineage_plugin.policy.types import Exemption
 
 WHOLE = """\
@@ -47,6 +49,9 @@ GOOD = (
     "version: 1\nbudget: .5 GiB",
     "version: 1\nfail-on: never\nundecided: pass",
     "version: 1\nlevels: {}",
+    "version: 1\npreset: solo",
+    "version: 1\npreset: strict\nignore-comments: allow",
+    "version: 1\nignore-comments: 'deny'",
     'version: 1\nlevels: {LIN201: "off", LIN101: note}',
     "version: 1\nbases: {allow: [gpt2, 'a?/*']}",
     f"version: 1\nexceptions: [{EXCEPTION}]",
@@ -63,7 +68,7 @@ BAD = (
     ("- version: 1", ":1: the policy is a list, not keys with values"),
     ("version", ":1: the policy is a string"),
     ("version: 1\nfail_on: error", ':2: the policy has no "fail_on"; did you mean fail-on?'),
-    ("version: 1\n\nzzz: 1", ':3: the policy has no "zzz"; there are version, bar,'),
+    ("version: 1\n\nzzz: 1", ':3: the policy has no "zzz"; there are version, preset,'),
     ("version: 1\nbar: 1.5", ':2: bar is "1.5"'),
     ("version: 1\nbar: 1000000", ":2: bar"),
     ("version: 1\nbar: .inf", ":2: bar"),
@@ -77,6 +82,12 @@ BAD = (
     ("version: 1\nbudget: [64MB]", ":2: budget is a list"),
     ("version: 1\nfail-on: errors", ':2: fail-on is "errors"; did you mean error?'),
     ("version: 1\nundecided: 3", ':2: undecided is "3"; there are pass, fail, undecided'),
+    ("version: 1\npreset: strikt", ':2: preset is "strikt"; did you mean strict?'),
+    ("version: 1\npreset: ../strict", ":2: preset"),
+    ("version: 1\npreset: [strict]", ":2: preset is a list"),
+    ("version: 1\npreset:", ":2: preset is empty"),
+    ("version: 1\nignore-comments: no", ':2: ignore-comments is "no"; there are allow, deny'),
+    ("version: 1\nignore_comments: deny", ':2: the policy has no "ignore_comments"; did you mean ignore-comments?'),
     ("version: 1\nlevels:", ":2: levels is empty"),
     ("version: 1\nlevels: [LIN201]", ":2: levels is a list"),
     ("version: 1\nlevels:\n  LIN999: off", ':3: there is no finding code "LIN999"'),
@@ -238,7 +249,22 @@ def test_schema_and_reader_refuse_the_same(content: str) -> None:
 VALUES = st.one_of(
     st.sampled_from([1, 2, 9, 2.5, 0, -1, 10**6, 10**7, True, False, None, "error", "warning", "note", "never", "off"]),
     st.sampled_from(
-        ["pass", "fail", "undecided", "64MB", "1 GiB", "0kB", "2027-03-31", "2027-02-30", "acme/*", "a/b/c"]
+        [
+            "pass",
+            "fail",
+            "undecided",
+            "solo",
+            "strict",
+            "allow",
+            "deny",
+            "64MB",
+            "1 GiB",
+            "0kB",
+            "2027-03-31",
+            "2027-02-30",
+            "acme/*",
+            "a/b/c",
+        ]
     ),
     st.sampled_from(["", " ", "LIN101", "LIN000", "a reason"]),
 )
@@ -258,7 +284,7 @@ NODES = st.recursive(
     ),
     max_leaves=6,
 )
-KEYS = ("bar", "budget", "fail-on", "undecided", "levels", "bases", "exceptions", "other")
+KEYS = ("preset", "bar", "budget", "fail-on", "undecided", "ignore-comments", "levels", "bases", "exceptions", "other")
 
 
 @given(st.dictionaries(st.sampled_from(KEYS), NODES, max_size=3))
@@ -278,3 +304,111 @@ def test_schema_and_reader_agree_on_anything(
 def test_the_schema_is_one_and_knows_every_code() -> None:
     jsonschema.Draft202012Validator.check_schema(schema())
     assert schema()["$defs"]["code"]["enum"] == list(CODES)
+    levels = schema()["properties"]["levels"]["properties"]
+    assert {code: level["default"] for code, level in levels.items()} == {c: rule.level for c, rule in CODES.items()}
+    assert [level["description"].lower() for level in levels.values()] == [
+        f"{r.title}.".lower() for r in CODES.values()
+    ]
+
+
+def _parts(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        yield value
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _parts(inner)
+
+
+def test_editors_are_told_what_every_setting_and_every_word_means() -> None:
+    for name, setting in schema()["properties"].items():
+        assert setting["description"].endswith("."), name
+    choices = [part for part in _parts(schema()) if "enum" in part]
+    assert len(choices) == 6
+    for part in choices:
+        assert len(part["enumDescriptions"]) == len(part["enum"]) and all(part["enumDescriptions"])
+    defaults = {name: part["default"] for name, part in schema()["properties"].items() if "default" in part}
+    kept = Policy()
+    assert defaults == {
+        "version": 1,
+        "preset": "solo",
+        "bar": DEFAULT_BAR,
+        "fail-on": "error",
+        "undecided": kept.undecided,
+        "ignore-comments": kept.ignore_comments,
+    }
+
+
+# Reading on after what is wrong.
+
+
+def test_all_that_is_wrong_is_told_at_once_with_its_place(tmp_path: Path) -> None:
+    content = """\
+version: 2
+fail_on: error
+bar: 1
+bar: 1
+levels: {LIN999: off, LIN201: fatal, LIN205: note}
+bases:
+  allow: [a/b/c, acme/*]
+exceptions:
+  - model: acme/*
+    codes: [LIN1, LIN101]
+    reason: 7
+    modle: x
+  - 3
+"""
+    policy, problems = inspect_policy(written(tmp_path, content))
+    assert policy is None
+    assert [(wrong.line, wrong.column, wrong.problem.partition(";")[0]) for wrong in problems] == [
+        (1, 10, 'version is "2", but the version of policies read here is 1'),
+        (2, 1, 'the policy has no "fail_on"'),
+        (4, 1, 'the key "bar" is repeated (first on line 3)'),
+        (4, 6, 'bar is "1", not a number from 2 (an e-value of 100) to 999999'),
+        (5, 10, 'there is no finding code "LIN999"'),
+        (5, 31, 'the level of LIN201 is "fatal"'),
+        (7, 11, '"a/b/c" is no pattern of model ids such as acme/* or acme/base-7b'),
+        (9, 5, 'an exception lacks "expires"'),
+        (10, 13, 'there is no finding code "LIN1"'),
+        (11, 13, 'reason is "7", not a text of 1 to 300 characters'),
+        (12, 5, 'an exception has no "modle"'),
+        (13, 5, 'an exception is "3", not keys with values'),
+    ]
+
+
+@pytest.mark.parametrize("content", [content for content, _ in (*BAD, *UNREADABLE)], ids=range(len(BAD + UNREADABLE)))
+def test_the_first_problem_is_among_all_of_them(content: str | bytes, tmp_path: Path) -> None:
+    path = written(tmp_path, content)
+    policy, problems = inspect_policy(path)
+    assert policy is None
+    assert refusal(path) in [str(wrong) for wrong in problems]
+
+
+@pytest.mark.parametrize("content", GOOD)
+def test_where_nothing_is_wrong_the_policy_is_the_same(content: str, tmp_path: Path) -> None:
+    path = written(tmp_path, content)
+    assert inspect_policy(path) == (load_policy(path), ())
+
+
+@given(
+    st.one_of(st.binary(max_size=200), st.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass")))
+)
+def test_any_bytes_have_problems_of_one_line(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    path = written(tmp_path_factory.mktemp("policy"), b"version: 1\nbar: 1\n" + data)
+    policy, problems = inspect_policy(path)
+    assert policy is None and problems
+    assert all(str(wrong).isprintable() and wrong.line >= 1 and wrong.column >= 1 for wrong in problems)
+
+
+@pytest.mark.timeout(20)
+def test_a_bomb_of_aliases_costs_neither_time_nor_memory(tmp_path: Path) -> None:
+    bomb = f"version: 1\nlevels: &l {{{'k' * 50_000}: 1}}\nexceptions: [{', '.join(['*l'] * 15_000)}]\n"
+    policy, problems = inspect_policy(written(tmp_path, bomb))
+    assert policy is None
+    assert all(len(str(wrong)) < 500 for wrong in problems)
+
+
+def test_a_policy_remembers_where_it_says_what(tmp_path: Path) -> None:
+    places = load_policy(written(tmp_path, WHOLE)).places
+    assert places["bar"] == (3, 1)
+    assert places["levels.LIN201"] == (7, 25)
+    assert places["bases.allow.1"] == (9, 19)
+    assert places["exceptions.0.codes.1"] == (12, 21)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from lineage_plugin.checkpoint.types import Cost
 from lineage_plugin.findings import finding
+from lineage_plugin.fixes import Fix, SetKey
 from lineage_plugin.judge.types import (
     CalibratedEvidence,
     CalibratedStatistic,
@@ -196,6 +197,23 @@ def no_base() -> Report:
         findings=(finding("LIN201", "No base is declared", file="README.md", line=1, help="Add base_model."),),
         verdict="undecided",
         summary="zoo/atlas-docs declares no base, so there is nothing to compare it with",
+        cost=Cost(),
+    )
+
+
+def linted() -> Report:
+    """What ``lint`` gives for a card with something to repair and something that its author accepts."""
+    pin = Fix("Set base_model_revision", (SetKey("base_model_revision", "0" * 40),))
+    accepted = finding("LIN210", "It reads like an adapter", file="README.md", line=9, level="note")
+    return report(
+        folder="models/mine",
+        findings=(
+            finding("LIN205", "base zoo/atlas is not pinned", file="README.md", line=7, column=13, fix=pin),
+            finding("LIN203", "fine-tuned is not known", file="README.md", line=8, column=22, help="Use finetune."),
+            replace(accepted, fix=pin, ignored="our own words", ignored_level="warning"),
+        ),
+        command="lint",
+        summary="models/mine: the card was read",
         cost=Cost(),
     )
 
@@ -447,7 +465,10 @@ def hostile() -> Report:
         one,
         suspect=model(bad, revision=bad, format=bad, architecture=bad, sha256={"\udcff": "0" * 64}),
         declared=Declared((bad, bad * 100), bad, bad, bad, 3),
-        findings=(finding("LIN203", bad, file=bad, line=2, help=bad), finding("LIN302", bad * 50, file="[/]")),
+        findings=(
+            replace(finding("LIN203", bad, file=bad, line=2, help=bad, column=3, fix=Fix(bad, ())), ignored=bad),
+            finding("LIN302", bad * 50, file="[/]"),
+        ),
         summary=bad,
         merge=merged_from(
             parents=(

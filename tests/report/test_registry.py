@@ -42,7 +42,7 @@ def test_exit_codes(verdict: Verdict, levels: tuple[Level, ...], fail_on: FailOn
 
 
 def test_every_listed_format_renders() -> None:
-    assert formats() == ("cyclonedx", "html", "json", "markdown", "predicate", "sarif", "text")
+    assert formats() == ("cyclonedx", "github", "html", "json", "markdown", "predicate", "sarif", "text")
     for name in formats():
         rendered = render(samples.derived(), name)
         assert rendered.endswith("\n")
@@ -51,7 +51,7 @@ def test_every_listed_format_renders() -> None:
 
 @pytest.mark.parametrize("name", ["xml", "../x", "output", "text_report", ""])
 def test_other_formats_are_refused_by_name(name: str) -> None:
-    with pytest.raises(UsageError, match="cyclonedx, html, json"):
+    with pytest.raises(UsageError, match="cyclonedx, github, html, json"):
         render(samples.derived(), name)
 
 

@@ -93,7 +93,7 @@ def test_the_rules_are_the_codes() -> None:
     # An alert may be about a comparison that was not settled, and its title is that of the rule.
     assert first["shortDescription"]["text"] == "Base not supported by the weights, or undecided"
     assert not any("undecided" in rule["shortDescription"]["text"] for rule in rules[1:])
-    assert first["helpUri"].endswith("/docs/findings.md#lin101")
+    assert first["helpUri"].endswith("/docs/rules/LIN101.md")
     assert {rule["defaultConfiguration"]["level"] for rule in rules} == {"error", "warning", "note"}
     assert len({rule["name"] for rule in rules}) == len(rules)
     assert all(rule["name"].isalnum() and len(rule["name"]) <= 255 and rule["help"]["text"] for rule in rules)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import TypeVar
 
 from lineage_plugin.card.beside import Beside
 from lineage_plugin.card.declaration import Declaration
@@ -12,7 +13,7 @@ from lineage_plugin.card.front_matter import FrontMatter
 from lineage_plugin.card.hub_models import HubModel
 from lineage_plugin.findings import CODES, Finding
 
-__all__ = ["Card", "CardRule", "apply_rules", "rule", "rules"]
+__all__ = ["Card", "CardRule", "apply_rules", "explains", "explanations", "in_order", "rule", "rules"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,10 @@ class Card:
 
 CardRule = Callable[[Card], Iterable[Finding]]
 
+_Function = TypeVar("_Function", bound=Callable[..., object])
+
 _rules: dict[str, CardRule] = {}
+_explained: dict[str, str] = {}
 
 
 def rule(code: str) -> Callable[[CardRule], CardRule]:
@@ -66,15 +70,44 @@ def rule(code: str) -> Callable[[CardRule], CardRule]:
         raise ValueError(f"{code} has a rule already")
 
     def register(function: CardRule) -> CardRule:
-        _rules[code] = function
+        _rules[code] = explains(code)(function)
         return function
 
     return register
 
 
+def explains(code: str) -> Callable[[_Function], _Function]:
+    """Make a function's docstring the page of a finding code; :func:`rule` does so, too.
+
+    Args:
+        code: A code that no rule finds by itself.
+
+    Returns:
+        A decorator that returns the function unchanged.
+
+    Raises:
+        ValueError: When the code is unknown or explained already.
+    """
+    if code not in CODES:
+        raise ValueError(f"{code} is not a finding code")
+    if code in _explained:
+        raise ValueError(f"{code} is explained already")
+
+    def keep(function: _Function) -> _Function:
+        _explained[code] = function.__doc__ or ""
+        return function
+
+    return keep
+
+
 def rules() -> Mapping[str, CardRule]:
     """Return the registered rules by code, in the order of the codes."""
     return MappingProxyType(dict(sorted(_rules.items())))
+
+
+def explanations() -> Mapping[str, str]:
+    """Return the docstrings that explain finding codes."""
+    return MappingProxyType(_explained)
 
 
 def apply_rules(card: Card) -> tuple[Finding, ...]:
@@ -87,4 +120,9 @@ def apply_rules(card: Card) -> tuple[Finding, ...]:
         The findings: those of the card first, then other files; by line, then code.
     """
     found = [finding for check in rules().values() for finding in check(card)]
-    return tuple(sorted(found, key=lambda f: (f.file != card.file, f.file or "", f.line or 0, f.code)))
+    return in_order(found, card.file)
+
+
+def in_order(findings: Iterable[Finding], file: str) -> tuple[Finding, ...]:
+    """Return findings in the order of a report: those of the card, named ``file``, first; by line, then code."""
+    return tuple(sorted(findings, key=lambda f: (f.file != file, f.file or "", f.line or 0, f.code)))

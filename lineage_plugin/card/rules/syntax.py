@@ -17,6 +17,9 @@ def malformed_front_matter(card: Card) -> Iterator[Finding]:
     Why: the Hub refuses or drops such metadata, and a reader of the card cannot know which part of it holds. It is an
     error when something declared is lost, a warning or a note when it could be read all the same.
 
+    Fix: writes the id instead of a web address and several ids in one text as a list, removes repeated and empty
+    entries, and removes blanks behind the dashes that open the front matter.
+
     Example::
 
         ---
@@ -37,4 +40,6 @@ def malformed_front_matter(card: Card) -> Iterator[Finding]:
             line=problem.line,
             help=problem.help,
             level=problem.level,
+            column=problem.column,
+            fix=problem.fix,
         )

@@ -1,0 +1,372 @@
+"""The rule about the licence, and whether it goes with those of the models it is made from: LIN206."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Final, get_args
+
+from lineage_plugin.card.located import Located
+from lineage_plugin.card.rules.kind_of_card import is_other_card
+from lineage_plugin.card.rules.registry import Card, rule
+from lineage_plugin.card.weight_names import weight_names
+from lineage_plugin.findings import Finding, Level, finding
+from lineage_plugin.fixes import Fix, SetItem, SetKey
+from lineage_plugin.licences.chain import ancestors
+from lineage_plugin.licences.facts import Fact, Licence, is_spdx, licences, stated
+from lineage_plugin.licences.judge import Ancestor, Judgement, Verdict, judge
+from lineage_plugin.licences.seen import begins_so, mentions, plain_text, shows
+from lineage_plugin.text import one_line, quoted
+
+__all__ = ["licence_judgements", "licence_of_the_model"]
+
+HUB_LIST: Final = "https://huggingface.co/docs/hub/repositories-licenses"
+MAX_LICENCES: Final = 16
+"""Most licences read of one card."""
+NO_ADVICE: Final = "This is no legal advice."
+
+_ASK_LITTLE: Final = ("permissive", "public domain")
+"""Classes of licences that want nothing seen in a card."""
+_MODEL_KEYS: Final = (
+    "base_model",
+    "library_name",
+    "model-index",
+    "model_name",
+    "new_version",
+    "pipeline_tag",
+    "widget",
+)
+"""Keys that only the card of a model has."""
+_LICENCE_FILE: Final = re.compile(r"(?:.*[-_. ])?(?:licen[cs]es?|copying|notices?|terms)(?:[-_. ].*)?", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stated:
+    """A value of ``license`` and the licence it means, if that is known."""
+
+    text: str
+    value: Located
+    licence: Licence | None
+
+
+@rule("LIN206")
+def licence_of_the_model(card: Card) -> Iterator[Finding]:
+    """Report a licence that is missing, unknown, or does not go with that of a base.
+
+    Why: without a licence nobody may use the model, an id that the Hub does not know is not found by those who search
+    for it, and a licence that leaves out what a base's asks for misleads everyone who relies on it. The licences of the
+    bases are known from the Hub where it was asked, along the whole chain, else from the ids of well-known models.
+
+    It is an error where a clause leaves no doubt, such as a base for non-commercial use under a card that says
+    apache-2.0; a warning where the licence is missing or its id unknown, and where a licence wants words in the card or
+    in the name that are not there; a note where it takes a lawyer. None of it is legal advice. What is judged and
+    how, with clause and source of each fact: [licences](licences.md).
+
+    Fix: corrects the id where it is merely misspelt, such as ``Apache 2.0``.
+
+    Example::
+
+        license: apache-2.0
+        base_model: meta-llama/Llama-3.1-8B
+
+    Repair::
+
+        license: llama3.1
+        base_model: meta-llama/Llama-3.1-8B
+
+    Llama 3.1 also wants "Built with Llama" in the card and a name that begins with Llama.
+    """
+    if not _is_to_judge(card):
+        return
+    value = card.front_matter.get("license")
+    values = tuple(_values(value, card))
+    chain = _chain(card)
+    if values:
+        for one in values:
+            yield from _written(card, one)
+    elif value is None or _is_blank(value):
+        yield from _missing(card, chain)
+    yield from _judged(card, values, chain)
+
+
+def licence_judgements(card: Card) -> tuple[Judgement, ...]:
+    """Judge the licence of a card against those of every model along its declared chain, the harmless ones too.
+
+    Args:
+        card: The card.
+
+    Returns:
+        One judgement for each ancestor of another owner whose licence is known, or which has none; nearest first.
+    """
+    if not _is_to_judge(card):
+        return ()
+    made_out = _made_out(tuple(_values(card.front_matter.get("license"), card)))
+    return tuple(_mildest(made_out, _relation(card), model) for model in _chain(card))
+
+
+def _is_to_judge(card: Card) -> bool:
+    matter = card.front_matter
+    return card.present and matter.readable and matter.line is not None and not is_other_card(card)
+
+
+def _chain(card: Card) -> list[Ancestor]:
+    """Return the models along the declared chain; what the publisher's own models are licensed under is up to him."""
+    found = ancestors((base.id for base in card.declaration.bases), card.hub)
+    return [model for model in found if not _same_owner(card, model)]
+
+
+def _made_out(values: Sequence[_Stated]) -> list[_Stated]:
+    """Return the stated licences that can be made out; of the others another finding has told."""
+    return [value for value in values if value.licence is not None or value.text.casefold() == "other"]
+
+
+def _values(value: Located | None, card: Card) -> Iterator[_Stated]:
+    """Read ``license``, one or a list."""
+    if value is None:
+        return
+    name = _text(card, "license_name")
+    for item in (value.items if value.kind == "list" else (value,))[:MAX_LICENCES]:
+        text = (item.text or "").strip()
+        if item.kind == "string" and text:
+            yield _Stated(text, item, stated(text, name))
+
+
+def _written(card: Card, one: _Stated) -> Iterator[Finding]:
+    """Check how one licence is written."""
+    text, licence, at = one.text, one.licence, one.value
+    folded = text.casefold()
+    if folded == "other":
+        yield from _other(card, at)
+    elif folded == "unknown":
+        help_ = "Find out the licence, or ask those who hold the rights: nobody may rely on an unknown one."
+        yield _at(card, at, "the card says that its licence is unknown", help_, "note")
+    elif licence is not None and licence.hub:
+        if text == licence.id:
+            return
+        # The SPDX list and the Hub differ in case; what SPDX knows is no alarm.
+        mild = folded == licence.id or is_spdx(text)
+        message = f"the Hub writes the licence {quoted(text)} as {licence.id}"
+        # "or later" would be lost.
+        fix = None if folded.endswith("-or-later") else _fix(card, at, licence.id)
+        help_ = f"Write `license: {licence.id}`."
+        yield _at(card, at, message, help_, "note" if mild else None, fix=fix)
+    elif licence is not None:
+        message = f"{quoted(text)} is not an id that the Hub takes as license"
+        help_ = f"Write `license: other` with `license_name: {licence.id}` and a `license_link`."
+        yield _at(card, at, message, help_, suggestion=licence.lines)
+    elif is_spdx(text):
+        message = f"the Hub has no id for the licence {quoted(text)} of the SPDX list"
+        yield _at(card, at, message, "Write `license: other` with `license_name` and `license_link`.", "note")
+    else:
+        hub = [known.id for known in licences().values() if known.hub]
+        close = get_close_matches(folded[:64], hub, n=1, cutoff=0.75)
+        meant = f"Did you mean {close[0]}? " if close else ""
+        help_ = f"{meant}Take an id of {HUB_LIST}, or `license: other` with `license_name` and `license_link`."
+        yield _at(card, at, f"the licence {quoted(text)} is known neither to the Hub nor to SPDX", help_)
+
+
+def _other(card: Card, at: Located) -> Iterator[Finding]:
+    """Check that ``license: other`` says which."""
+    lacks = [key for key in ("license_name", "license_link") if not _text(card, key)]
+    # The Hub takes a LICENSE file in place of a link.
+    if "license_link" in lacks and _licence_files(card):
+        lacks.remove("license_link")
+    if lacks:
+        message = f"`license: other` without {' and '.join(lacks)}"
+        help_ = f"Add the licence's name, and `license_link: LICENSE` or an address; see {HUB_LIST}."
+        yield _at(card, at, message, help_)
+
+
+def _missing(card: Card, chain: Sequence[Ancestor]) -> Iterator[Finding]:
+    """Report that there is no licence, in what is the card of a model."""
+    if not _is_of_a_model(card):
+        return
+    entry = card.front_matter.entry("license")
+    line, column = (card.front_matter.line, None) if entry is None else (entry.key.line, entry.key.column)
+    message = f"{one_line(card.file)} states no licence"
+    help_ = f"Add `license:` with an id of {HUB_LIST}."
+    suggestion: tuple[str, ...] = ()
+    known = next(((model, model.known) for model in chain if model.known is not None), None)
+    if known is not None and known[1] is not None:
+        model, licence = known
+        message += f"; {_who(model)} has {licence.id}"
+        help_ = f"Add one that goes with it, such as `{licence.lines[0]}`. {NO_ADVICE}"
+        suggestion = licence.lines
+    yield finding("LIN206", message, file=card.file, line=line, column=column, help=help_, suggestion=suggestion)
+
+
+def _judged(card: Card, values: Sequence[_Stated], chain: Sequence[Ancestor]) -> Iterator[Finding]:
+    """Hold the licence against those of the ancestors, and look for what they want seen."""
+    if not chain:
+        return
+    relation = _relation(card)
+    wanting = any(model.known is not None and model.known.kind not in _ASK_LITTLE for model in chain)
+    words = plain_text(card.text) if wanting else ""
+    at = values[0].value if values else None
+    made_out = _made_out(values)
+    told: set[object] = set()
+    for model in chain:
+        judgement = _mildest(made_out, relation, model)
+        base = model.known
+        about = base.id if base is not None else model.licence
+        if made_out and about not in told:
+            told.add(about)
+            yield from _verdict(card, at, made_out, judgement, words)
+        if base is None:
+            continue
+        for fact in judgement.duties:
+            wanted = (fact.kind, fact.phrases, fact.prefix)
+            if wanted not in told:
+                told.add(wanted)
+                yield from _duty(card, at, judgement, base, fact, words)
+
+
+def _verdict(
+    card: Card, at: Located | None, values: Sequence[_Stated], judgement: Judgement, words: str
+) -> Iterator[Finding]:
+    """Report a licence that does not go with an ancestor's, or may not."""
+    model, base = judgement.ancestor, judgement.ancestor.known
+    name = _text(card, "license_name") or "other"
+    own = ", ".join(one_line(name if value.text.casefold() == "other" else value.text, 40) for value in values)
+    theirs = base.id if base is not None else quoted(model.licence_name or model.licence or "")
+    because = f"{judgement.source.says}: {judgement.source.source}. " if judgement.source else ""
+    if judgement.verdict == "incompatible" and base is not None and not mentions(words, base):
+        message = f"licence {own} does not go with {theirs} of {_who(model)}: {judgement.reason}"
+        lines = f"Write `{base.lines[0]}`" if base.fact("no-derivatives") is None else "Ask the owner of the base"
+        help_ = f"{lines}, or build on another base. {because[:1].upper()}{because[1:]}{NO_ADVICE}"
+        yield _at(card, at, message, help_, "error")
+    elif judgement.verdict == "incompatible" and base is not None:
+        message = f"licence {own} stands beside {theirs} of {_who(model)}, which the text names: {judgement.reason}"
+        help_ = f"Programs read the front matter alone: state the stricter licence there. {because}{NO_ADVICE}"
+        yield _at(card, at, message, help_, "note")
+    elif judgement.verdict == "ask a lawyer" and model.licence is None:
+        message = f"{_who(model)} states no licence, so that none can be passed on"
+        yield _at(card, at, message, f"Ask its owner for one. {NO_ADVICE}", "note")
+    elif judgement.verdict == "ask a lawyer":
+        message = f"whether licence {own} goes with {theirs} of {_who(model)} is one for a lawyer: {judgement.reason}"
+        text = f"The text is at {base.url}. " if base is not None else ""
+        yield _at(card, at, message, f"{because[:1].upper()}{because[1:]}{text}{NO_ADVICE}", "note")
+
+
+def _duty(
+    card: Card, at: Located | None, judgement: Judgement, base: Licence, fact: Fact, words: str
+) -> Iterator[Finding]:
+    """Report a duty that is not seen to be done."""
+    asks = f"which {base.id} of {_who(judgement.ancestor)} asks for"
+    name = one_line(card.file)
+    if fact.kind == "display" and not shows(words, fact):
+        phrases = " or ".join(quoted(phrase) for phrase in fact.phrases)
+        help_ = f"Write it into the text of the card, where it is seen: {fact.source}. {NO_ADVICE}"
+        yield _at(card, at, f"{name} does not show {phrases}, {asks}", help_)
+    elif fact.kind == "name" and fact.prefix and card.name and not begins_so(card.name, fact.prefix):
+        message = f"the name {quoted(card.name)} does not begin with {quoted(fact.prefix)}, {asks}"
+        help_ = f"Rename the model: {fact.source}. {NO_ADVICE}"
+        yield _at(card, at, message, help_)
+    elif fact.kind == "copy" and card.beside.files is not None and base.kind not in _ASK_LITTLE:
+        # Conversions come by the thousand and name their licence: it is those who change the model that have to act.
+        # Where the licence is the wrong one, that comes first.
+        mild = _relation(card) == "quantized" or judgement.verdict == "incompatible"
+        yield from _left_out(card, at, base, fact, asks, "note" if mild else None, words)
+
+
+def _left_out(
+    card: Card, at: Located | None, base: Licence, copy: Fact, asks: str, level: Level | None, words: str
+) -> Iterator[Finding]:
+    """Report that neither a licence nor a notice lies beside the card; the first is only advice."""
+    if _licence_files(card):
+        return
+    notice = base.fact("notice")
+    if notice is not None and notice.derivatives and not shows(words, notice):
+        message = f"neither a Notice file nor the card has {quoted(notice.phrases[0], 160)}, {asks}"
+        help_ = f"Put it into a file NOTICE beside the card: {notice.source}. {NO_ADVICE}"
+        yield _at(card, at, message, help_, level)
+    elif copy.url not in card.text:
+        message = f"no copy of the licence lies beside {one_line(card.file)}, {asks}"
+        yield _at(card, at, message, f"Put the text beside the card, as LICENSE: {copy.source}. {NO_ADVICE}", "note")
+
+
+def _mildest(values: Sequence[_Stated], relation: str | None, model: Ancestor) -> Judgement:
+    """Judge each licence of a list and return the mildest judgement: the reader may have the choice."""
+    order = get_args(Verdict)
+    judged = [judge(value.licence, relation, [model])[0] for value in values] or judge(None, relation, [model])
+    return min(judged, key=lambda judgement: order.index(judgement.verdict))
+
+
+def _relation(card: Card) -> str | None:
+    return card.declaration.effective_relation or card.beside.relation
+
+
+def _who(model: Ancestor) -> str:
+    what = "the base" if model.via is None else f"a base of {one_line(model.via, 100)}, namely"
+    how = "" if model.licence is None else f" (known from {model.known_by})"
+    return f"{what} {one_line(model.id, 100)}{how}"
+
+
+def _at(
+    card: Card,
+    value: Located | None,
+    message: str,
+    help_: str,
+    level: Level | None = None,
+    *,
+    fix: Fix | None = None,
+    suggestion: tuple[str, ...] = (),
+) -> Finding:
+    """Make a finding at a value, else at the declared base, else at the front matter."""
+    line, column = (value.line, value.column) if value is not None else (card.front_matter.line, None)
+    claim = card.declaration.bases[0] if value is None and card.declaration.bases else None
+    if claim is not None and claim.file == card.file:
+        line, column = claim.line, claim.column
+    return finding(
+        "LIN206",
+        message,
+        file=card.file,
+        line=line,
+        column=column,
+        help=help_,
+        level=level,
+        fix=fix,
+        suggestion=suggestion,
+    )
+
+
+def _fix(card: Card, at: Located, id: str) -> Fix:
+    """Return the repair of a misspelt id."""
+    value = card.front_matter.get("license")
+    title = f"Set license to {id}"
+    if value is not None and value.kind == "list":
+        return Fix(title, (SetItem("license", value.items.index(at), id),))
+    return Fix(title, (SetKey("license", id),))
+
+
+def _text(card: Card, key: str) -> str | None:
+    value = card.front_matter.get(key)
+    return None if value is None else (value.text or "").strip() or None
+
+
+def _is_blank(value: Located) -> bool:
+    if value.kind == "list":
+        return all(_is_blank(item) for item in value.items)
+    return value.kind == "null" or (value.kind == "string" and not (value.text or "").strip())
+
+
+def _is_of_a_model(card: Card) -> bool:
+    """Tell whether a card is, beyond doubt, that of a model; an empty block states nothing yet."""
+    if not card.front_matter.entries:
+        return False
+    if card.declaration.bases or any(card.front_matter.entry(key) for key in _MODEL_KEYS):
+        return True
+    return card.beside.files is not None and weight_names(card.beside.files).any
+
+
+def _licence_files(card: Card) -> list[str]:
+    return [name for name in card.beside.files or () if _LICENCE_FILE.fullmatch(name.rsplit("/", 1)[-1][:200])]
+
+
+def _same_owner(card: Card, model: Ancestor) -> bool:
+    """Tell whether a model of the chain is the publisher's own, who may license it as he likes."""
+    if not card.name or "/" not in card.name or "/" not in model.id:
+        return False
+    return card.name.split("/", 1)[0].casefold() == model.id.split("/", 1)[0].casefold()

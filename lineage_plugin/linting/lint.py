@@ -1,0 +1,161 @@
+"""The lint of a card: its own rules, the files beside it and, where it is asked, the Hub; no weight is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from lineage_plugin.answer import report_of
+from lineage_plugin.card.gather import gather
+from lineage_plugin.card.reading import card_of, findings_of
+from lineage_plugin.card.rules.licence import licence_judgements
+from lineage_plugin.card.rules.registry import Card
+from lineage_plugin.checkpoint.types import Cost
+from lineage_plugin.findings import Finding
+from lineage_plugin.judge.types import LicenceOutcome, ModelSummary, Report
+from lineage_plugin.linting.place import Place, place_of
+from lineage_plugin.options import Options
+from lineage_plugin.policy.apply import options_of
+
+if TYPE_CHECKING:
+    from lineage_plugin.linting.hub_facts import HubAnswers
+    from lineage_plugin.policy.types import Policy
+
+__all__ = ["Lint", "lint", "prepare"]
+
+_ADAPTER = "adapter_config.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Lint:
+    """A card that can be linted again and again: as it is, and as repairs would make it.
+
+    Attributes:
+        place: The card in its place.
+        hub: What the Hub said; None when it was not asked.
+    """
+
+    place: Place
+    hub: HubAnswers | None
+
+    def findings(self, card: bytes | None) -> tuple[Finding, ...]:
+        """Return the findings about a card in this place.
+
+        Args:
+            card: The bytes of the card; None: there is none.
+        """
+        return findings_of(self.read(card))
+
+    def read(self, card: bytes | None) -> Card:
+        """Return what the rules see of a card in this place.
+
+        Args:
+            card: The bytes of the card; None: there is none.
+        """
+        text = "" if card is None else card.decode("utf-8", errors="surrogateescape")
+        place = self.place
+        return card_of(
+            card,
+            file=place.file,
+            adapter_config=place.text(_ADAPTER),
+            name=place.name,
+            beside=gather(place.read, place.files, text=text, card=place.file, gguf=place.header),
+            hub=None if self.hub is None else self.hub.models,
+        )
+
+    @property
+    def cost(self) -> Cost:
+        """What reading and asking cost."""
+        return self.place.cost() + (Cost() if self.hub is None else self.hub.cost)
+
+
+def prepare(card_or_model: str, *, name: str | None = None, hub: bool = False, options: Options) -> Lint:
+    """Find a card and, if it is wanted, ask the Hub about the bases that it declares.
+
+    Args:
+        card_or_model: A card file, a local model folder, or ``owner/name[@revision]``.
+        name: The id that a local model has, or will have, on the Hub.
+        hub: Whether the Hub is asked; of a model on the Hub it always is.
+        options: Choices of the run.
+
+    Returns:
+        What is needed to lint it.
+
+    Raises:
+        UsageError: When there is no such file or folder, or the Hub would be needed while ``options.offline``.
+        UnreadableCheckpoint: When the card cannot be read, or is a link that leads out of its folder.
+        HubError: When the Hub does not deliver.
+    """
+    place = place_of(card_or_model, name=name, options=options)
+    alone = Lint(place, None)
+    if not hub and place.path is not None:
+        return alone
+    from lineage_plugin.linting.hub_facts import ask_hub
+
+    declaration = alone.read(place.card).declaration
+    return Lint(place, ask_hub(declaration, options=options, name=place.name))
+
+
+def lint(
+    card_or_model: str,
+    *,
+    name: str | None = None,
+    hub: bool = False,
+    policy: Policy | None = None,
+    options: Options | None = None,
+) -> Report:
+    """Check a card alone; no weight is read.
+
+    Args:
+        card_or_model: A card file, a local model folder, or ``owner/name[@revision]``.
+        name: The id that a local model has, or will have, on the Hub.
+        hub: Whether to ask the Hub about the declared bases: are they there, what are they called now, where do they
+            come from, what are their licences. Nothing is fetched for a card on this machine otherwise.
+        policy: As for :func:`lineage_plugin.check`.
+        options: Choices of the run.
+
+    Returns:
+        A report without comparisons.
+
+    Raises:
+        UsageError: When there is no such file or folder, or the Hub would be needed while ``options.offline``.
+        UnreadableCheckpoint: When the card cannot be read, or is a link that leads out of its folder.
+        HubError: When the Hub does not deliver.
+    """
+    options = options or options_of(policy)
+    prepared = prepare(card_or_model, name=name, hub=hub, options=options)
+    return report_on(prepared, prepared.place.card, policy=policy, options=options)
+
+
+def report_on(prepared: Lint, card: bytes | None, *, policy: Policy | None, options: Options) -> Report:
+    """Report on a card in its place.
+
+    Args:
+        prepared: The place.
+        card: The card: the one that is there, or what repairs made of it.
+        policy: What is made of the findings.
+        options: Choices of the run.
+    """
+    place = prepared.place
+    seen = prepared.read(card)
+    summary = ModelSummary(place.asked, place.revision, None, None, None)
+    local = place.name if place.path is not None else None
+    report = report_of(
+        place.asked, summary, seen.declaration, [], findings_of(seen), prepared.cost, policy, options, name=local
+    )
+    return replace(report, command="lint", licences=_licences(seen))
+
+
+def _licences(card: Card) -> tuple[LicenceOutcome, ...]:
+    return tuple(
+        LicenceOutcome(
+            model=judgement.ancestor.id,
+            licence=judgement.ancestor.licence_name or judgement.ancestor.licence,
+            known_by=judgement.ancestor.known_by,
+            outcome=judgement.verdict,
+            reason=judgement.reason,
+            source=None if judgement.source is None else judgement.source.source,
+            duties=tuple(f"{duty.says}: {duty.source}" for duty in judgement.duties),
+        )
+        for judgement in licence_judgements(card)
+    )
