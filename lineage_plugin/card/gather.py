@@ -240,6 +240,8 @@ def _relation(
         # One in GGUF may have been converted from another, which it is then quantised from.
         alone = names.whole is None and names.other is None and not names.adapter.lower().endswith(".gguf")
         return ("adapter", names.adapter) if alone else (None, None)
+    if quantisation == "gguf" and names.plain is not None:
+        return None, None  # quantised copies for convenience
     if quantisation is not None:
         native = quantisation in _NATIVE or (
             quantisation == "compressed-tensors" and config.get("model_type") in _NATIVE_TYPES

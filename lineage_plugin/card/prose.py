@@ -5,6 +5,8 @@ A person may write anything about other models; only sentences whose wording a p
 ======================================================================  =====================================
 "This model is a fine-tuned version of [x](...)"                        transformers' ``Trainer``, TRL, others
 "**Finetuned from model :** x", "... [optional]:** x"                   Unsloth, the template of the Hub
+"... model finetuned from [x](...)"                                     sentence-transformers
+"static quants of https://...", "weighted/imatrix quants of ..."        mradermacher's packager
 "converted to GGUF format from [`x`](...)", "... to MLX format ..."     GGUF-my-repo, llama.cpp; mlx-lm, mlx-vlm
 "Original model: [Name](...)", "Original model: https://..."            packagers of quantised copies
 "merged using the [M](...) merge method using [x](...) as a base"       mergekit
@@ -36,6 +38,8 @@ _SENTENCES: Final = tuple(
     for literal, rest in (
         (_FINE_TUNED[0], ""),
         (_FINE_TUNED[1], r"(?: \[optional\])? ?:\*\* {0,3}"),
+        ("model finetuned from ", ""),
+        (" quants of ", r"(?=https://huggingface\.co/)"),
         ("converted to GGUF format from ", ""),
         ("converted to MLX format from ", ""),
         ("merge method using ", ""),

@@ -39,6 +39,7 @@ class WeightNames:
     Attributes:
         whole: The first file of whole weights, or None.
         adapter: The first file of an adapter of any kind, or None; a configuration before weights.
+        plain: The first file of whole weights that is no GGUF file, or None.
         gguf: The first GGUF file that holds a model, or None.
         quantised_gguf: The first of them whose name says that it is quantised, or None.
         other: The first file that may hold a whole model by its suffix, under a name that says nothing, or None.
@@ -49,6 +50,7 @@ class WeightNames:
     gguf: str | None = None
     quantised_gguf: str | None = None
     other: str | None = None
+    plain: str | None = None
 
     @property
     def any(self) -> bool:
@@ -82,10 +84,10 @@ def weight_names(files: Iterable[str]) -> WeightNames:
             whole.append(file)
         elif _OTHER.match(name.lower()):
             other.append(file)
-    whole += gguf
-
     def first(found: list[str]) -> str | None:
         # The top folder before others.
         return min(found, key=lambda file: (file.count("/"), not file.endswith(".json"), file), default=None)
 
-    return WeightNames(first(whole), first(adapters), first(gguf), first(quantised), first(other))
+    return WeightNames(
+        first([*whole, *gguf]), first(adapters), first(gguf), first(quantised), first(other), first(whole)
+    )

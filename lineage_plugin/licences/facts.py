@@ -194,8 +194,19 @@ def is_spdx(text: str) -> bool:
 def family_licence(model: str) -> Family | None:
     """Return the family that a model belongs to by its id; of several the one with the most specific pattern."""
     folded = model.casefold() if len(model) <= MAX_TEXT else ""
-    found = [family for family in families() if _matches(folded, family.pattern.casefold().split("*"))]
+    owned = _by_owner().get(folded.partition("/")[0], ())
+    found = [family for family, parts in owned if _matches(folded, parts)]
     return max(found, key=lambda family: (len(family.pattern.replace("*", "")), family.pattern), default=None)
+
+
+@cache
+def _by_owner() -> Mapping[str, list[tuple[Family, list[str]]]]:
+    """Return families with the parts of their patterns, by owner: no pattern leaves the owner open."""
+    found: dict[str, list[tuple[Family, list[str]]]] = {}
+    for family in families():
+        pattern = family.pattern.casefold()
+        found.setdefault(pattern.partition("/")[0], []).append((family, pattern.split("*")))
+    return found
 
 
 def _matches(text: str, parts: list[str]) -> bool:
