@@ -248,7 +248,16 @@ def _against_bases(
         except (HubNotFound, HubDenied) as error:
             findings.append(base_not_found(claim, error.problem))
         except InputError as error:
-            findings.append(finding(error.code, _message(error), file=claim.file, line=claim.line, help=error.remedy))
+            findings.append(
+                finding(
+                    error.code,
+                    _message(error),
+                    file=claim.file,
+                    line=claim.line,
+                    column=claim.column,
+                    help=error.remedy,
+                )
+            )
     return opened, comparisons, findings
 
 
@@ -357,7 +366,7 @@ def _weights_of(bases: Sequence[Checkpoint | Held], candidates: Sequence[str]) -
 
 def _not_looked_at(claim: BaseClaim, what: str, level: Level, help: str) -> Finding:
     message = f"declared base {one_line(claim.id, 200)} {what}"
-    return finding("LIN202", message, level=level, file=claim.file, line=claim.line, help=help)
+    return finding("LIN202", message, level=level, file=claim.file, line=claim.line, column=claim.column, help=help)
 
 
 def _read_card_file(path: str) -> str:

@@ -17,13 +17,12 @@ huggingface_hub does not take that for an id.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, cast
 
 from lineage_plugin.card.front_matter import FrontMatter
-from lineage_plugin.card.located import LINE_BREAK, Located, Problem
+from lineage_plugin.card.located import Located, Problem, json_position
 from lineage_plugin.card.reference import Reference, Rejection, parse_reference, parse_revision
 from lineage_plugin.card.repairs import address_to_id, entry_removed, ids_to_list
 from lineage_plugin.findings import Level
@@ -294,9 +293,11 @@ def _new_version(front_matter: FrontMatter, problems: list[Problem]) -> str | No
 def _adapter_claim(content: str | bytes, file: str, problems: list[Problem]) -> BaseClaim | None:
     """Read the base model out of adapter_config.json."""
 
-    def report(message: str, line: int | None = None, help_: str = "", level: Level = "warning") -> None:
-        problems.append(Problem(f"{one_line(file)} {message}", line, None, level, help_, file))
+    def report(message: str, help_: str = "", level: Level = "warning") -> None:
+        problems.append(Problem(f"{one_line(file)} {message}", line, column, level, help_, file))
 
+    line: int | None = None
+    column: int | None = None
     if len(content) > MAX_ADAPTER_CONFIG:
         report("is too large to be an adapter configuration")
         return None
@@ -311,22 +312,16 @@ def _adapter_claim(content: str | bytes, file: str, problems: list[Problem]) -> 
         report("is not a JSON object")
         return None
     name = cast("object", config.get("base_model_name_or_path"))
-    line = _json_line(text, "base_model_name_or_path")
+    line, column = json_position(text, '"base_model_name_or_path"')
     if name is None or name == "":
         return None
     if not isinstance(name, str):
-        report("names a base model that is not text", line)
+        report("names a base model that is not text")
         return None
     reference = parse_reference(name)
     if isinstance(reference, Rejection):
-        report(f"names the base model {quoted(name)}, which {reference.reason}", line, reference.help, "note")
+        report(f"names the base model {quoted(name)}, which {reference.reason}", reference.help, "note")
         return None
     revision = cast("object", config.get("revision"))
     pinned = parse_revision(revision) if isinstance(revision, str) and revision.strip() else None
-    return BaseClaim(reference.id, reference.revision or pinned, file, line)
-
-
-def _json_line(text: str, key: str) -> int | None:
-    """Return the line of the last occurrence of a key, which is the one JSON parsers use."""
-    starts = [found.start() for found in re.finditer(rf'"{key}"\s*:', text)]
-    return len(LINE_BREAK.findall(text, 0, starts[-1])) + 1 if starts else None
+    return BaseClaim(reference.id, reference.revision or pinned, file, line, column)

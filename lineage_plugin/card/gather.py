@@ -7,7 +7,6 @@ left out and explained, nothing is raised.
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -15,7 +14,7 @@ from typing import Final
 from lineage_plugin.card.beside import Beside
 from lineage_plugin.card.claims import claims_of_weights, looks_like_a_folder
 from lineage_plugin.card.declaration import BaseClaim
-from lineage_plugin.card.located import LINE_BREAK, Problem
+from lineage_plugin.card.located import Problem, json_position
 from lineage_plugin.card.prose import claims_of_text
 from lineage_plugin.card.recipe import ReadRecipe, recipe_of_card, recipe_of_file
 from lineage_plugin.card.reference import Rejection, parse_reference
@@ -149,7 +148,9 @@ class _Reader:
         reference = parse_reference(value) if isinstance(value, str) and value else None
         if reference is None or isinstance(reference, Rejection) or looks_like_a_folder(reference.id):
             return []
-        return [BaseClaim(reference.id, reference.revision, name, *_position(self._texts.get(name, ""), f'"{key}"'))]
+        return [
+            BaseClaim(reference.id, reference.revision, name, *json_position(self._texts.get(name, ""), f'"{key}"'))
+        ]
 
     def ids_beyond(self, config: Mapping[str, object], tokenizer: Mapping[str, object]) -> None:
         """Report the largest id of an added token for which the model has no embedding."""
@@ -171,7 +172,7 @@ class _Reader:
         if not beyond:
             return
         largest, content, name, key = max(beyond)
-        line, column = _position(self._texts.get(name, ""), key) if key else (None, None)
+        line, column = json_position(self._texts.get(name, ""), key) if key else (None, None)
         message = (
             f"{name} gives the token {quoted(content, 40)} the id {largest}, "
             f"but config.json has a vocab_size of {size}, so ids end at {size - 1}"
@@ -244,7 +245,7 @@ def _relation(
         return None, None  # quantised copies for convenience
     if quantisation is not None:
         native = quantisation in _NATIVE or (
-            quantisation == "compressed-tensors" and config.get("model_type") in _NATIVE_TYPES
+            quantisation == "compressed-tensors" and str(config.get("model_type")) in _NATIVE_TYPES
         )
         return (None, None) if native else ("quantized", shown_by)
     if recipe is not None and recipe.recipe is not None and recipe.generated and recipe.merged > 1:
@@ -264,14 +265,3 @@ def _embeddings(config: Mapping[str, object]) -> int | None:
         if size:
             sizes.append(size + more)
     return max(sizes, default=None)
-
-
-def _position(text: str, key: str) -> tuple[int | None, int | None]:
-    """Return line and column of the last occurrence of a key, which is the one JSON parsers use; of its value."""
-    last = deque(re.finditer(rf"{re.escape(key)}[ \t\r\n]{{0,40}}:[ \t\r\n]{{0,40}}", text), maxlen=1)
-    if not last:
-        return None, None
-    found = last[0]
-    breaks = list(LINE_BREAK.finditer(text, 0, found.end()))
-    begin = breaks[-1].end() if breaks else 0
-    return len(breaks) + 1, found.end() - begin + 1

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from collections import deque
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from lineage_plugin.findings import Level
 from lineage_plugin.fixes import Fix
 
-__all__ = ["Entry", "Kind", "Lines", "Located", "Problem"]
+__all__ = ["Entry", "Kind", "Lines", "Located", "Problem", "json_position"]
 
 Kind = Literal["string", "number", "boolean", "date", "null", "list", "mapping"]
 
@@ -97,3 +98,17 @@ class Lines:
         """Return line and column, both from 1, of a character."""
         line = bisect_right(self._starts, min(index, len(self.text)))
         return line, index - self._starts[line - 1] + 1
+
+
+def json_position(text: str, key: str) -> tuple[int | None, int | None]:
+    """Return line and column of a value in JSON.
+
+    Args:
+        text: The JSON.
+        key: Its key as it is written there, quotes included. Of several the last one counts, as it does to parsers.
+
+    Returns:
+        Line and column, both from 1; None and None when the key is not there.
+    """
+    last = deque(re.finditer(rf"{re.escape(key)}[ \t\r\n]{{0,40}}:[ \t\r\n]{{0,40}}", text), maxlen=1)
+    return Lines(text).at(last[0].end()) if last else (None, None)

@@ -84,6 +84,7 @@ def weight_names(files: Iterable[str]) -> WeightNames:
             whole.append(file)
         elif _OTHER.match(name.lower()):
             other.append(file)
+
     def first(found: list[str]) -> str | None:
         # The top folder before others.
         return min(found, key=lambda file: (file.count("/"), not file.endswith(".json"), file), default=None)

@@ -118,6 +118,7 @@ def _not_allowed(policy: Policy, declaration: Declaration) -> Iterator[Finding]:
                 f"the policy does not allow {one_line(claim.id, 200)} as a base",
                 file=claim.file,
                 line=claim.line,
+                column=claim.column,
                 help=f"Allowed by {one_line(policy.file, 160)}: {shown}.",
             )
 

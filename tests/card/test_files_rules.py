@@ -122,7 +122,7 @@ def test_lin204_one_finding_for_each_other_name() -> None:
     found = findings(card("base_model: o/n", body=body), contents)
     assert about("LIN204", found) == [
         ("LIN204", "note", "README.md", 7, 17),
-        ("LIN204", "warning", "adapter_config.json", 2, None),
+        ("LIN204", "warning", "adapter_config.json", 2, 30),
     ]
     del contents["adapter_config.json"]
     found = findings(card("base_model: o/n", body=body), contents, WHOLE)

@@ -15,7 +15,8 @@ def malformed_front_matter(card: Card) -> Iterator[Finding]:
     """Report front matter, or a value in it, that cannot be used as it is written.
 
     Why: the Hub refuses or drops such metadata, and a reader of the card cannot know which part of it holds. It is an
-    error when something declared is lost, a warning or a note when it could be read all the same.
+    error when something declared is lost, a warning or a note when it could be read all the same. Files beside the card
+    that could not be read are notes, too: what they say was held against nothing.
 
     Fix: writes the id instead of a web address and several ids in one text as a list, removes repeated and empty
     entries, and removes blanks behind the dashes that open the front matter.
@@ -32,7 +33,9 @@ def malformed_front_matter(card: Card) -> Iterator[Finding]:
         base_model: owner/name
         ---
     """
-    for problem in (*card.front_matter.problems, *card.declaration.problems):
+    # Configurations that could not be read; what else is odd beside the card is the matter of other rules.
+    beside = [problem for problem in card.beside.problems if problem.level == "note" and problem.file.endswith(".json")]
+    for problem in (*card.front_matter.problems, *card.declaration.problems, *beside):
         yield finding(
             "LIN207",
             problem.message,
