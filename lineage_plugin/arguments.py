@@ -177,7 +177,8 @@ def _lint_options(lint: argparse.ArgumentParser) -> None:
         "cards",
         metavar="CARD_OR_MODEL",
         nargs="*",
-        help="a model card file, a local model folder, a folder of models or of cards, or owner/name[@revision]",
+        help="a model card file, a local model folder, a folder of models or of cards, or owner/name[@revision] "
+        "(default: the current folder)",
     )
     lint.add_argument(
         "--hub",

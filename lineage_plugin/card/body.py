@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Final
 
-from lineage_plugin.card.front_matter import MAX_SIZE
+from lineage_plugin.card.front_matter import MAX_SIZE, find_block
 from lineage_plugin.card.located import LINE_BREAK
 
 __all__ = ["MAX_TEXT", "Body", "CodeBlock", "Row", "read_body"]
@@ -19,8 +19,6 @@ __all__ = ["MAX_TEXT", "Body", "CodeBlock", "Row", "read_body"]
 MAX_TEXT: Final = 512 * 1024
 """Characters below the front matter that are looked at."""
 
-_OPENING: Final = re.compile(r"\s*---[ \t]*(?:\r\n|\r|\n)")
-_CLOSING: Final = re.compile(r"^---[ \t]*(?:\r\n|\r|\n|\Z)", re.MULTILINE)
 _FENCE: Final = re.compile(r"[ \t]*(?:[-*+][ \t]+)?(?P<marks>`{3,}|~{3,})(?P<info>[^`]*)\Z")
 _QUOTED: Final = re.compile(r" {0,3}>")
 _COPIED: Final = re.compile(r" {0,3}#{1,6} [^\r\n]{0,80}?original model card", re.IGNORECASE)
@@ -89,7 +87,8 @@ def read_body(card: str) -> Body:
     blocks: list[CodeBlock] = []
     fence = language = ""
     begins, first, above, hidden = 0, 0, "", False
-    start = _below_front_matter(text)
+    block = find_block(text)
+    start = 0 if block is None else block.closed
     text = text[: start + MAX_TEXT]
     below = 1 + len(LINE_BREAK.findall(text, 0, start))
     ends = (found.span() for found in LINE_BREAK.finditer(text, start))
@@ -113,13 +112,6 @@ def read_body(card: str) -> Body:
                 rows.append(Row(number, row))
                 above = row
     return Body(text, tuple(rows), tuple(blocks))
-
-
-def _below_front_matter(text: str) -> int:
-    """Return where the line begins that follows the front matter; 0 when there is none, or when it is not closed."""
-    opening = _OPENING.match(text)
-    closing = _CLOSING.search(text, opening.end()) if opening is not None else None
-    return closing.end() if closing is not None else 0
 
 
 def _opened(row: str) -> re.Match[str] | None:

@@ -98,6 +98,8 @@ def find_block(text: str) -> Block | None:
     if closing is None:
         return None
     start = min(opening.end(), closing.start())
+    # A mark here is no text to libyaml, which counts its positions from behind it.
+    start += text.startswith("\ufeff", start)
     return Block(opening.start("blank") - 3, opening.span("blank"), start, closing.start(), closing.end())
 
 

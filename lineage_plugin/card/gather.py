@@ -53,8 +53,8 @@ def gather(
     """Gather what the files beside a card say.
 
     Args:
-        read: Gives a file of the model by its name, or None when there is none or it has more bytes than the second
-            argument; what it raises for other reasons is passed on.
+        read: Gives a file of the model by its name, at most so many bytes of it as the second argument says; None when
+            there is none. What it raises is passed on.
         files: Names of the model's files relative to its folder; None when they are not known.
         text: The card.
         card: Its name, for the claims.
@@ -107,7 +107,7 @@ class _Reader:
         """Return a file as text, bad bytes as lone surrogates; None when there is none."""
         if self.files is not None and name not in self.files:
             return None
-        data = self.read(name, MAX_FILE)
+        data = self.read(name, MAX_FILE + 1)
         if data is None:
             return None
         if len(data) > MAX_FILE:

@@ -376,7 +376,8 @@ class LicenceOutcome:
 
     Attributes:
         model: The model of the chain.
-        licence: Its licence; None when it states none.
+        via: The declared base through which it is in the chain; None when it is that base itself.
+        licence: Its licence; None when it states none, or none is known here.
         known_by: ``the Hub``, or ``its id`` where the Hub was not asked and the model is a well-known one.
         outcome: The outcome.
         reason: Why, in a few words.
@@ -385,6 +386,7 @@ class LicenceOutcome:
     """
 
     model: str
+    via: str | None
     licence: str | None
     known_by: str
     outcome: Literal["compatible", "needs action", "ask a lawyer", "incompatible"]

@@ -6,10 +6,8 @@ import argparse
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from multiprocessing import get_context
 
 from lineage_plugin.errors import LineageError, UsageError
 from lineage_plugin.findings import Finding
@@ -29,6 +27,8 @@ __all__ = ["run"]
 
 _MANY = 64
 """Cards from which on another process pays."""
+_MOST_PROCESSES = 32
+"""More do not help, and Windows refuses more than 61."""
 _ORDER = (1, 2, 4, 3, 0)
 """Exit codes, the one that decides first: what is certain to be wrong before what could not be found out."""
 
@@ -93,14 +93,14 @@ def run(args: argparse.Namespace, options: Options, progress: Progress | None) -
     """
     if args.explain is not None:
         return _explain(args)
-    if not args.cards:
-        raise UsageError("give a model card, a folder or a model, or a code with --explain (see 'lineage lint --help')")
     if wants_digests(args.format):
         raise UsageError(f"--format {args.format}: is about weights, which lint does not read; use lineage check")
-    cards = cards_of(args.cards)
+    if args.diff and (args.output is not None or args.format != "text"):
+        raise UsageError("--diff prints a diff and no report: it goes with neither --output nor --format")
+    cards = cards_of(args.cards or ["."])
     if args.name is not None and len(cards) > 1:
         raise UsageError(f"--name is the id of one model, and there are {len(cards):,} cards")
-    wanted = _Wanted(args.policy, args.name, args.hub, args.fix, args.diff, options)
+    wanted = _Wanted(args.policy, args.name, args.hub, args.fix and not args.diff, args.diff, options)
     if args.policy is not None:
         load_policy(args.policy)  # what is wrong with it is said once
     done: list[_Done] = []
@@ -125,11 +125,14 @@ def run(args: argparse.Namespace, options: Options, progress: Progress | None) -
 def _each(cards: Sequence[str], wanted: _Wanted) -> Iterator[_Done]:
     """Yield what comes of each card, in their order."""
     work = partial(_one, wanted=wanted)
-    processes = min(os.cpu_count() or 1, len(cards) // _MANY)
+    processes = min(os.cpu_count() or 1, len(cards) // _MANY, _MOST_PROCESSES)
     # The Hub is better asked from one place, which knows when to wait.
     if processes < 2 or wanted.hub:
         yield from map(work, cards)
         return
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         yield from pool.map(work, cards, chunksize=_MANY)
 

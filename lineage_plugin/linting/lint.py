@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lineage_plugin.answer import report_of
 from lineage_plugin.card.gather import gather
 from lineage_plugin.card.reading import card_of, findings_of
-from lineage_plugin.card.rules.licence import licence_judgements
+from lineage_plugin.card.rules.licence import is_own, licence_judgements
 from lineage_plugin.card.rules.registry import Card
 from lineage_plugin.checkpoint.types import Cost
 from lineage_plugin.findings import Finding
@@ -147,9 +147,21 @@ def report_on(prepared: Lint, card: bytes | None, *, policy: Policy | None, opti
 
 
 def _licences(card: Card) -> tuple[LicenceOutcome, ...]:
-    return tuple(
+    """Return how the licence goes with those along the chain; of declared bases whose licence is not known, that."""
+    judgements = licence_judgements(card)
+    if judgements is None:
+        return ()
+    judged = {judgement.ancestor.id for judgement in judgements}
+    where = "here; --hub asks the Hub" if card.hub is None else "to the Hub"
+    unknown = tuple(
+        LicenceOutcome(claim.id, None, None, "the Hub", "ask a lawyer", f"its licence is not known {where}", None)
+        for claim in card.declaration.bases
+        if claim.id not in judged and not is_own(card, claim.id)
+    )
+    return unknown + tuple(
         LicenceOutcome(
             model=judgement.ancestor.id,
+            via=judgement.ancestor.via,
             licence=judgement.ancestor.licence_name or judgement.ancestor.licence,
             known_by=judgement.ancestor.known_by,
             outcome=judgement.verdict,
@@ -157,5 +169,5 @@ def _licences(card: Card) -> tuple[LicenceOutcome, ...]:
             source=None if judgement.source is None else judgement.source.source,
             duties=tuple(f"{duty.says}: {duty.source}" for duty in judgement.duties),
         )
-        for judgement in licence_judgements(card)
+        for judgement in judgements
     )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Final
 
 from lineage_plugin.checkpoint.files import inside, list_files, opened, read_exactly
 from lineage_plugin.checkpoint.open import locate
@@ -20,6 +21,7 @@ __all__ = ["CARD", "CARD_LIMIT", "Place", "place_of"]
 CARD = "README.md"
 CARD_LIMIT = 4 << 20
 """Bytes of a card that are read."""
+_NO_CARDS: Final = frozenset({".bin", ".gguf", ".json", ".jsonl", ".py", ".pt", ".safetensors", ".yaml", ".yml"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,12 @@ def place_of(card_or_model: str, *, name: str | None = None, options: Options) -
         HubError: When the Hub does not deliver.
     """
     where = locate(card_or_model)
+    # A mistyped path is no reason to ask the Hub, however much it looks like an id.
+    if not isinstance(where, str) and ("/" not in where.repo or Path(where.repo.partition("/")[0]).is_dir()):
+        raise UsageError(f"{one_line(card_or_model, 200)}: there is no such file or folder")
     if not isinstance(where, str):
+        if name is not None:
+            raise UsageError(f"{where.repo}: is on the Hub under this id; --name is for models on this machine")
         if options.offline:
             raise UsageError(
                 f"'{one_line(card_or_model, 200)}' is not on this machine: there is no such file or folder"
@@ -87,6 +94,8 @@ def _file(asked: str, path: Path, name: str | None) -> Place:
     """Return the place of a card that was given by itself; what is beside a ``README.md`` belongs to it."""
     if not path.is_file():
         raise UsageError(f"{one_line(asked, 200)}: is no file and no folder")
+    if path.suffix.lower() in _NO_CARDS:
+        raise UsageError(f"{one_line(asked, 200)}: is no model card; give the card, or the folder of the model")
     if path.name.lower() == CARD.lower() or not _has_other_cards(path.parent):
         return _in_folder(asked, path.parent, path.name, name)
     return Place(asked, path.name, _card(path.parent, path.name), path, name, None, None, _nothing, None, Cost)

@@ -168,7 +168,7 @@ def unified_diff(old: bytes, new: bytes, name: str) -> str:
     first, last = max(head - _CONTEXT, 0), max(tail - _CONTEXT, 0)
     before, after = before[first : len(before) - last], after[first : len(after) - last]
     said: list[str] = []
-    for group in SequenceMatcher(None, before, after, autojunk=False).get_grouped_opcodes(_CONTEXT):
+    for group in SequenceMatcher(None, before, after).get_grouped_opcodes(_CONTEXT):
         (_, a, _, c, _), (_, _, b, _, d) = group[0], group[-1]
         said.append(f"@@ -{_range(first + a, b - a)} +{_range(first + c, d - c)} @@\n")
         for tag, i, j, k, m in group:

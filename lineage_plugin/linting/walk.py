@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from lineage_plugin.card.weight_names import weight_names
 from lineage_plugin.errors import UsageError
 from lineage_plugin.linting.place import CARD
 from lineage_plugin.text import one_line
@@ -14,8 +15,7 @@ from lineage_plugin.text import one_line
 __all__ = ["cards_of"]
 
 _MOST_ENTRIES: Final = 1_000_000
-_MODEL: Final = ("config.json", "adapter_config.json", "model_index.json")
-_WEIGHTS: Final = (".safetensors", ".gguf", ".bin", ".pt", ".pth", ".onnx", ".h5", ".msgpack")
+_CONFIGURED: Final = frozenset({"config.json", "adapter_config.json", "model_index.json"})
 
 
 def cards_of(places: Sequence[str]) -> tuple[str, ...]:
@@ -25,48 +25,59 @@ def cards_of(places: Sequence[str]) -> tuple[str, ...]:
         places: What the user typed: card files, model folders, folders of models or of cards, ids of the Hub.
 
     Returns:
-        Card files, folders and ids, each once. A folder that is a model, or holds a card with front matter, stands for
-        itself. Any other one stands for the models below it, or where there are none for the Markdown files below it;
-        for itself where there are none of these either. Hidden folders are left out.
+        Card files, folders and ids, each once. A folder with weights or a configuration is a model and stands for
+        itself. Any other one stands for the models and the cards with front matter in it and below it; where there are
+        none, for the Markdown files below it; for itself where there are none of these either. Hidden folders, and
+        folders without a card inside a model, are left out.
 
     Raises:
         UsageError: When a folder holds more files than anybody means.
     """
-    found: dict[str, None] = {}
+    found: dict[str, str] = {}
     for place in places:
-        path = Path(place)
-        if path.is_dir() and not _is_model(path):
-            found.update(dict.fromkeys(_below(path) or (place,)))
-        else:
-            found[place] = None
-    return tuple(found)
+        folder = Path(place)
+        below = _below(place) if folder.is_dir() and not _is_model([entry.name for entry in folder.iterdir()]) else ()
+        for card in below or (place,):
+            found.setdefault(_key(card), card)
+    return tuple(found.values())
 
 
-def _is_model(folder: Path) -> bool:
-    with os.scandir(folder) as entries:
-        names = {entry.name for entry in entries if entry.is_file()}
-    if any(name in _MODEL or name.endswith(_WEIGHTS) for name in names):
-        return True
-    return CARD in names and _has_front_matter(folder / CARD)
+def _key(card: str) -> str:
+    """Return what two ways to name a card have in common: a folder stands for the card in it."""
+    if not os.path.lexists(card):
+        return card
+    return os.path.normpath(os.path.dirname(card) if os.path.basename(card) == CARD else card)  # noqa: PTH119, PTH120
 
 
-def _has_front_matter(card: Path) -> bool:
-    with card.open("rb") as file:
-        return file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"---")
+def _is_model(names: Sequence[str]) -> bool:
+    return not _CONFIGURED.isdisjoint(names) or weight_names(names).any
 
 
-def _below(folder: Path) -> tuple[str, ...]:
-    """Return the cards of the models below a folder, or else its Markdown files."""
+def _below(folder: str) -> tuple[str, ...]:
+    """Return the folders of models and of cards below a folder, or else its Markdown files."""
     models: list[str] = []
     others: list[str] = []
+    inside: set[str] = set()
     for place, names in _walk(folder):
-        if CARD in names:
-            models.append(os.path.join(place, CARD))  # noqa: PTH118  # half a second for 10,000 cards
+        is_model = _is_model(names)
+        within = os.path.dirname(place) in inside  # noqa: PTH120  # half a second for 10,000 cards
+        if is_model or within:
+            inside.add(place)
+        if (CARD in names and (is_model or _has_front_matter(Path(place, CARD)))) or (is_model and not within):
+            models.append(place)
         others.extend(os.path.join(place, name) for name in names if name.lower().endswith(".md"))  # noqa: PTH118
     return tuple(models or others)
 
 
-def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
+def _has_front_matter(card: Path) -> bool:
+    try:
+        with card.open("rb") as file:
+            return file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"---")
+    except OSError:
+        return True  # linting it says why it cannot be read
+
+
+def _walk(folder: str) -> Iterator[tuple[str, list[str]]]:
     seen = 0
     for place, folders, names in os.walk(folder):
         seen += len(folders) + len(names)

@@ -105,6 +105,7 @@ def to_dict(report: Report) -> dict[str, Any]:
 def _licence(found: LicenceOutcome) -> dict[str, Any]:
     return {
         "model": _text(found.model),
+        "via": _text(found.via),
         "licence": _text(found.licence),
         "known_by": _text(found.known_by),
         "outcome": found.outcome,

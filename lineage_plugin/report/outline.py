@@ -174,13 +174,16 @@ def limits(report: Report, comparison: Comparison) -> list[str]:
 
 def licences(report: Report) -> list[str]:
     """Say how the licence of the model goes with each of those along the declared chain; empty without any."""
-    said = [
-        f"{one_line(found.model, 120)}, "
-        + (f"{one_line(found.licence, 60)} (known from {found.known_by})" if found.licence else "no licence stated")
-        + f": {found.outcome}, {one_line(found.reason, 200)}"
-        + (f" ({one_line(found.source, 300)})" if found.source else "")
-        for found in report.licences[:_MOST_LICENCES]
-    ]
+    said = []
+    for found in report.licences[:_MOST_LICENCES]:
+        via = f", a base of {one_line(found.via, 120)}" if found.via else ""
+        licence = f", {one_line(found.licence, 60)} (known from {found.known_by})" if found.licence else ""
+        duties = "; ".join(one_line(duty.partition(": ")[0], 160) for duty in found.duties)
+        asks = f". It asks: {duties}" if duties and found.outcome != "incompatible" else ""
+        source = f". Source: {one_line(found.source, 300)}" if found.source else ""
+        said.append(
+            f"{one_line(found.model, 120)}{via}{licence}: {found.outcome}, {one_line(found.reason, 200)}{asks}{source}"
+        )
     left = len(report.licences) - _MOST_LICENCES
     return [*said, *([f"and {left} more"] if left > 0 else []), *(["This is no legal advice."] if said else [])]
 

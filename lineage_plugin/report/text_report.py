@@ -12,7 +12,8 @@ each line is built as a :class:`rich.text.Text`.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Console
 from rich.text import Text
@@ -31,6 +32,7 @@ MIN_WIDTH = 40
 MAX_WIDTH = 110
 """Longer lines are hard to read."""
 
+_ADDRESS = re.compile(r"https?://\S+")
 _LABEL = 12
 """Columns of the labels at the left of a section."""
 
@@ -73,9 +75,17 @@ def render_all(reports: Sequence[Report], *, color: bool = False, width: int = 8
     if not reports or any(report.command != "lint" for report in reports):
         return "\n".join(render(report, color=color, width=width, unicode=unicode) for report in reports)
     page = _Page(min(max(width, MIN_WIDTH), MAX_WIDTH), color, unicode)
+    told: set[tuple[str, str | None, int | None, str]] = set()
     for report in reports:
+        policy = report.settings.policy
         for finding in report.findings:
-            _one_finding(page, report, finding)
+            # What is wrong with the policy file is said once.
+            about = (finding.code, finding.file, finding.line, finding.message)
+            if policy is None or finding.file != policy.file or about not in told:
+                told.add(about)
+                _one_finding(page, report, finding)
+    for line in dict.fromkeys(policy_line(report.settings.policy) for report in reports):
+        page.entry("Policy", line)
     found = sum(bool(report.findings) for report in reports)
     page.blank()
     page.add(Text(f"{phrases.plural(len(reports), 'card')}, {phrases.count(len(reports) - found)} without findings."))
@@ -114,10 +124,21 @@ class _Page:
         if not self.unicode and ELLIPSIS in content.plain:
             # Before wrapping, since it makes the text longer.
             content = Text("...").join(content.split(ELLIPSIS, allow_blank=True))
-        for number, line in enumerate(content.wrap(self._console, self.width - indent)):
+        for number, line in enumerate(self._wrapped(content, self.width - indent)):
             line.rstrip()
             lead = first if number == 0 else " " * indent
             self._lines.append(Text.assemble(lead, line) if line.plain else Text())
+
+    def _wrapped(self, content: Text, width: int) -> Iterator[Text]:
+        """Yield the lines of a paragraph; an address that is longer than a line stays whole, on one of its own."""
+        start = 0
+        for found in _ADDRESS.finditer(content.plain):
+            if len(found[0]) > width:
+                yield from content[start : found.start()].wrap(self._console, width)
+                yield content[found.start() : found.end()]
+                start = found.end()
+        if start < len(content) or not start:
+            yield from content[start:].wrap(self._console, width)
 
     def verbatim(self, line: str, *, indent: int) -> None:
         """Add a line that is to be copied: it is not wrapped."""
@@ -248,6 +269,8 @@ def _one_finding(page: _Page, report: Report, finding: Finding) -> None:
 
 def _finding(report: Report, finding: Finding) -> Text:
     file = place(report, finding.file) or finding.file
+    if report.folder is None and file and file == finding.file and report.suspect.revision is not None:
+        file = f"{one_line(report.suspect.id, 200)}/{file}"
     return Text.assemble(
         f"{outline.placed(file, finding.line, finding.column)}: " if file else "",
         (finding.code, "bold"),

@@ -20,7 +20,7 @@ __all__ = ["base_not_found", "base_not_pinned", "no_base_declared"]
 
 _MOVING: Final = frozenset({"main", "master", "HEAD"})
 _LINES_TO_ADD: Final = "`base_model: owner/name` and `base_model_relation: finetune` (or adapter, merge, quantized)"
-_IF_NONE: Final = "If it was trained from scratch, say so: `# lineage: ignore-file[LIN201] trained from scratch`."
+_IF_NONE: Final = "If it was trained from scratch, say so with the tag trained-from-scratch."
 
 _SCRATCH_TAGS: Final = frozenset({"fromscratch", "trainedfromscratch", "pretrainedfromscratch"})
 _SCRATCH: Final = re.compile(r"\bfrom\s+scratch\b", re.IGNORECASE)
@@ -187,7 +187,7 @@ def base_not_pinned(card: Card) -> Iterator[Finding]:
             message = f"base {claim.id} is pinned to {claim.revision}, a branch that moves"
         else:
             continue
-        said = help_
+        said = help_ if claim.revision is None else f"Write the commit hash in place of {claim.revision}."
         if claim.file != card.file:
             said = f"Set `revision` in {one_line(claim.file)} to the commit hash of the base."
         today = _commit_today(card, claim)

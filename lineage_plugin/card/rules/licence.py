@@ -20,7 +20,7 @@ from lineage_plugin.licences.judge import Ancestor, Judgement, Verdict, judge
 from lineage_plugin.licences.seen import begins_so, mentions, plain_text, shows
 from lineage_plugin.text import one_line, quoted
 
-__all__ = ["licence_judgements", "licence_of_the_model"]
+__all__ = ["is_own", "licence_judgements", "licence_of_the_model"]
 
 HUB_LIST: Final = "https://huggingface.co/docs/hub/repositories-licenses"
 MAX_LICENCES: Final = 16
@@ -55,13 +55,15 @@ class _Stated:
 def licence_of_the_model(card: Card) -> Iterator[Finding]:
     """Report a licence that is missing, unknown, or does not go with that of a base.
 
-    Why: without a licence nobody may use the model, an id that the Hub does not know is not found by those who search
-    for it, and a licence that leaves out what a base's asks for misleads everyone who relies on it. The licences of the
-    bases are known from the Hub where it was asked, along the whole chain, else from the ids of well-known models.
+    Why: a card without a licence gives nobody a permission to rely on, an id that the Hub does not know is not found by
+    those who search for it, and who reads a licence that leaves out what a base's asks for does not learn of it. The
+    licences of the bases are known from the Hub where it was asked, along the whole chain, else from the ids of
+    well-known models. Whether the licences of several bases go with each other is not judged.
 
     It is an error where a clause leaves no doubt, such as a base for non-commercial use under a card that says
-    apache-2.0; a warning where the licence is missing or its id unknown, and where a licence wants words in the card or
-    in the name that are not there; a note where it takes a lawyer. None of it is legal advice. What is judged and
+    apache-2.0, and a warning where it does but the text of the card names the base's licence, too; a warning where the
+    licence is missing or its id unknown, and where a licence wants words in the card or in the name that are not there;
+    a note where it takes a lawyer. None of it is legal advice. What is judged and
     how, with clause and source of each fact: [licences](licences.md).
 
     Fix: corrects the id where it is merely misspelt, such as ``Apache 2.0``.
@@ -91,17 +93,18 @@ def licence_of_the_model(card: Card) -> Iterator[Finding]:
     yield from _judged(card, values, chain)
 
 
-def licence_judgements(card: Card) -> tuple[Judgement, ...]:
+def licence_judgements(card: Card) -> tuple[Judgement, ...] | None:
     """Judge the licence of a card against those of every model along its declared chain, the harmless ones too.
 
     Args:
         card: The card.
 
     Returns:
-        One judgement for each ancestor of another owner whose licence is known, or which has none; nearest first.
+        One judgement for each ancestor of another owner whose licence is known, or which has none; nearest first. None
+        for what is no card of a model.
     """
     if not _is_to_judge(card):
-        return ()
+        return None
     made_out = _made_out(tuple(_values(card.front_matter.get("license"), card)))
     return tuple(_mildest(made_out, _relation(card), model) for model in _chain(card))
 
@@ -114,7 +117,7 @@ def _is_to_judge(card: Card) -> bool:
 def _chain(card: Card) -> list[Ancestor]:
     """Return the models along the declared chain; what the publisher's own models are licensed under is up to him."""
     found = ancestors((base.id for base in card.declaration.bases), card.hub)
-    return [model for model in found if not _same_owner(card, model)]
+    return [model for model in found if not is_own(card, model.id)]
 
 
 def _made_out(values: Sequence[_Stated]) -> list[_Stated]:
@@ -140,7 +143,7 @@ def _written(card: Card, one: _Stated) -> Iterator[Finding]:
     if folded == "other":
         yield from _other(card, at)
     elif folded == "unknown":
-        help_ = "Find out the licence, or ask those who hold the rights: nobody may rely on an unknown one."
+        help_ = "Find out the licence, or ask those who hold the rights: an unknown one states no permission."
         yield _at(card, at, "the card says that its licence is unknown", help_, "note")
     elif licence is not None and licence.hub:
         if text == licence.id:
@@ -184,7 +187,7 @@ def _missing(card: Card, chain: Sequence[Ancestor]) -> Iterator[Finding]:
     if not _is_of_a_model(card):
         return
     entry = card.front_matter.entry("license")
-    line, column = (card.front_matter.line, None) if entry is None else (entry.key.line, entry.key.column)
+    line, column = (card.front_matter.line, 1) if entry is None else (entry.key.line, entry.key.column)
     message = f"{one_line(card.file)} states no licence"
     help_ = f"Add `license:` with an id of {HUB_LIST}."
     suggestion: tuple[str, ...] = ()
@@ -217,7 +220,8 @@ def _judged(card: Card, values: Sequence[_Stated], chain: Sequence[Ancestor]) ->
         if base is None:
             continue
         for fact in judgement.duties:
-            wanted = (fact.kind, fact.phrases, fact.prefix)
+            # Each licence has its own text to ship; words to show may be those of several.
+            wanted = (fact.kind, fact.phrases or base.id, fact.prefix)
             if wanted not in told:
                 told.add(wanted)
                 yield from _duty(card, at, judgement, base, fact, words)
@@ -231,44 +235,57 @@ def _verdict(
     name = _text(card, "license_name") or "other"
     own = ", ".join(one_line(name if value.text.casefold() == "other" else value.text, 40) for value in values)
     theirs = base.id if base is not None else quoted(model.licence_name or model.licence or "")
-    because = f"{judgement.source.says}: {judgement.source.source}. " if judgement.source else ""
+    said = "" if judgement.source is None else f"{judgement.source.says[:1].upper()}{judgement.source.says[1:]}. "
+    source = "" if judgement.source is None else f" Source: {judgement.source.source}"
     if judgement.verdict == "incompatible" and base is not None and not mentions(words, base):
-        message = f"licence {own} does not go with {theirs} of {_who(model)}: {judgement.reason}"
-        lines = f"Write `{base.lines[0]}`" if base.fact("no-derivatives") is None else "Ask the owner of the base"
-        help_ = f"{lines}, or build on another base. {because[:1].upper()}{because[1:]}{NO_ADVICE}"
-        yield _at(card, at, message, help_, "error")
+        message = f"licence {own} does not go with {theirs}, that of {_who(model)}: {judgement.reason}"
+        if base.fact("no-derivatives") is not None:
+            lines = "Ask the owner of the base"
+        elif len(card.declaration.bases) > 1:
+            lines = f"State a licence that goes with those of all bases; for this one {_lines(base)}"
+        else:
+            lines = f"Write {_lines(base)}"
+        yield _at(card, at, message, f"{lines}, or build on another base. {said}{NO_ADVICE}{source}", "error")
     elif judgement.verdict == "incompatible" and base is not None:
-        message = f"licence {own} stands beside {theirs} of {_who(model)}, which the text names: {judgement.reason}"
-        help_ = f"Programs read the front matter alone: state the stricter licence there. {because}{NO_ADVICE}"
-        yield _at(card, at, message, help_, "note")
+        message = f"licence {own} stands beside {theirs}, that of {_who(model)}, which only the text names"
+        help_ = f"Programs read the front matter alone: {judgement.reason}. {said}{NO_ADVICE}{source}"
+        yield _at(card, at, message, help_)
     elif judgement.verdict == "ask a lawyer" and model.licence is None:
-        message = f"{_who(model)} states no licence, so that none can be passed on"
+        message = f"{_who(model)} states no licence"
         yield _at(card, at, message, f"Ask its owner for one. {NO_ADVICE}", "note")
     elif judgement.verdict == "ask a lawyer":
-        message = f"whether licence {own} goes with {theirs} of {_who(model)} is one for a lawyer: {judgement.reason}"
-        text = f"The text is at {base.url}. " if base is not None else ""
-        yield _at(card, at, message, f"{because[:1].upper()}{because[1:]}{text}{NO_ADVICE}", "note")
+        message = (
+            f"whether licence {own} goes with {theirs}, that of {_who(model)}, is for a lawyer: {judgement.reason}"
+        )
+        source = source or (f" The text: {base.url}" if base is not None else "")
+        yield _at(card, at, message, f"{said}{NO_ADVICE}{source}", "note")
+
+
+def _lines(base: Licence) -> str:
+    """Return the lines that state a licence, to stand in a sentence."""
+    return " and ".join(f"`{line}`" for line in base.lines)
 
 
 def _duty(
     card: Card, at: Located | None, judgement: Judgement, base: Licence, fact: Fact, words: str
 ) -> Iterator[Finding]:
     """Report a duty that is not seen to be done."""
-    asks = f"which {base.id} of {_who(judgement.ancestor)} asks for"
+    asks = f"which {base.id}, the licence of {_who(judgement.ancestor)}, asks for"
     name = one_line(card.file)
     if fact.kind == "display" and not shows(words, fact):
         phrases = " or ".join(quoted(phrase) for phrase in fact.phrases)
-        help_ = f"Write it into the text of the card, where it is seen: {fact.source}. {NO_ADVICE}"
+        help_ = f"Write it into the text of the card, where it is seen. {NO_ADVICE} Source: {fact.source}"
         yield _at(card, at, f"{name} does not show {phrases}, {asks}", help_)
     elif fact.kind == "name" and fact.prefix and card.name and not begins_so(card.name, fact.prefix):
         message = f"the name {quoted(card.name)} does not begin with {quoted(fact.prefix)}, {asks}"
-        help_ = f"Rename the model: {fact.source}. {NO_ADVICE}"
+        help_ = f"Rename the model. {NO_ADVICE} Source: {fact.source}"
         yield _at(card, at, message, help_)
     elif fact.kind == "copy" and card.beside.files is not None and base.kind not in _ASK_LITTLE:
+        if judgement.verdict == "incompatible":
+            return  # which text to ship comes after which licence to state
         # Conversions come by the thousand and name their licence: it is those who change the model that have to act.
-        # Where the licence is the wrong one, that comes first.
-        mild = _relation(card) == "quantized" or judgement.verdict == "incompatible"
-        yield from _left_out(card, at, base, fact, asks, "note" if mild else None, words)
+        level: Level | None = "note" if _relation(card) == "quantized" else None
+        yield from _left_out(card, at, base, fact, asks, level, words)
 
 
 def _left_out(
@@ -280,11 +297,12 @@ def _left_out(
     notice = base.fact("notice")
     if notice is not None and notice.derivatives and not shows(words, notice):
         message = f"neither a Notice file nor the card has {quoted(notice.phrases[0], 160)}, {asks}"
-        help_ = f"Put it into a file NOTICE beside the card: {notice.source}. {NO_ADVICE}"
+        help_ = f"Put it into a file NOTICE beside the card. {NO_ADVICE} Source: {notice.source}"
         yield _at(card, at, message, help_, level)
     elif copy.url not in card.text:
         message = f"no copy of the licence lies beside {one_line(card.file)}, {asks}"
-        yield _at(card, at, message, f"Put the text beside the card, as LICENSE: {copy.source}. {NO_ADVICE}", "note")
+        help_ = f"Put the text beside the card, as LICENSE. {NO_ADVICE} Source: {copy.source}"
+        yield _at(card, at, message, help_, "note")
 
 
 def _mildest(values: Sequence[_Stated], relation: str | None, model: Ancestor) -> Judgement:
@@ -365,8 +383,8 @@ def _licence_files(card: Card) -> list[str]:
     return [name for name in card.beside.files or () if _LICENCE_FILE.fullmatch(name.rsplit("/", 1)[-1][:200])]
 
 
-def _same_owner(card: Card, model: Ancestor) -> bool:
+def is_own(card: Card, id: str) -> bool:
     """Tell whether a model of the chain is the publisher's own, who may license it as he likes."""
-    if not card.name or "/" not in card.name or "/" not in model.id:
+    if not card.name or "/" not in card.name or "/" not in id:
         return False
-    return card.name.split("/", 1)[0].casefold() == model.id.split("/", 1)[0].casefold()
+    return card.name.split("/", 1)[0].casefold() == id.split("/", 1)[0].casefold()

@@ -117,12 +117,12 @@ def apply_rules(card: Card) -> tuple[Finding, ...]:
         card: The card.
 
     Returns:
-        The findings: those of the card first, then other files; by line, then code.
+        The findings: those of the card first, then other files; by line and column, then code.
     """
     found = [finding for check in rules().values() for finding in check(card)]
     return in_order(found, card.file)
 
 
 def in_order(findings: Iterable[Finding], file: str) -> tuple[Finding, ...]:
-    """Return findings in the order of a report: those of the card, named ``file``, first; by line, then code."""
-    return tuple(sorted(findings, key=lambda f: (f.file != file, f.file or "", f.line or 0, f.code)))
+    """Return findings in the order of a report: those of the card, named ``file``, first; by place, then code."""
+    return tuple(sorted(findings, key=lambda f: (f.file != file, f.file or "", f.line or 0, f.column or 0, f.code)))
