@@ -48,7 +48,8 @@ class Finding:
         suggestion: Lines for the card's front matter, ready to paste.
         column: Character in the line, from 1, or None.
         fix: What ``lineage lint --fix`` would do about it, or None.
-        ignored: The reason that a comment in the card gives for ignoring it, or None; its level is then ``note``.
+        ignored: The reason that the card gives for taking it back, in a comment or where a rule looks for it, or None;
+            its level is then ``note``.
         ignored_level: The level that it had before it was ignored, or None.
     """
 
@@ -132,7 +133,7 @@ CODES: dict[str, Rule] = {
         Rule("LIN203", "unknown relation value", "warning"),
         Rule("LIN204", "another file names another base", "warning"),
         Rule("LIN205", "base not pinned to a revision", "note"),
-        Rule("LIN206", "licence missing or not compatible with the base's", "warning"),
+        Rule("LIN206", "licence missing, unknown or at odds with the base's", "warning"),
         Rule("LIN207", "malformed front matter", "error"),
         Rule("LIN208", "a model that is its own base", "error"),
         Rule("LIN209", "base superseded by a newer model", "note"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 from lineage_plugin.card.front_matter import FrontMatter
 from lineage_plugin.card.located import Kind, Located
@@ -16,71 +16,109 @@ Value = tuple[Kind, object]
 """A kind with the text of a scalar, None, the values of a list, or the pairs of a mapping."""
 
 
-@dataclass(frozen=True, slots=True)
 class Expected:
-    """The keys and values of front matter, in their order."""
+    """The keys and values of front matter, in their order; changes are made in it, each in little time.
 
-    entries: tuple[tuple[Value, Value], ...] = ()
+    Attributes:
+        entries: The keys and values.
+    """
 
-    def after(self, change: SetKey | RenameKey | SetItem | RemoveItem) -> Expected:
-        """Return what the front matter should say after a change.
+    def __init__(self, entries: Iterable[tuple[Value, Value]] = ()) -> None:
+        self._entries = list(entries)
+        self._places = self._find_all()
+        self._open: dict[int, list[Value]] = {}  # the items of lists that were changed, by the place of the entry
+
+    @property
+    def entries(self) -> tuple[tuple[Value, Value], ...]:
+        self._close()
+        return tuple(self._entries)
+
+    def make(self, change: SetKey | RenameKey | SetItem | RemoveItem) -> bool:
+        """Make a change of what the front matter should say.
 
         Args:
             change: The change; one of a repeated key is one of the last, which is the one that counts.
+
+        Returns:
+            Whether it changes anything.
 
         Raises:
             CannotRewrite: When what is to be changed is not there, or the new name is taken.
         """
         if isinstance(change, RenameKey):
-            return self._renamed(change)
+            return self._rename(change)
         index = self._find(change.key)
         if isinstance(change, SetKey):
-            value = _wanted(change.value)
-            if index is not None:
-                return self._with(index, value)
-            below = self._find(change.after)
-            where = len(self.entries) if below is None else below + 1
-            key: Value = ("string", change.key)
-            return Expected((*self.entries[:where], (key, value), *self.entries[where:]))
+            return self._set(index, change)
         if index is None:
             raise CannotRewrite(f"there is no {change.key} in the front matter")
-        kind, old = self.entries[index][1]
-        items = list(old) if isinstance(old, tuple) and kind == "list" else None
+        kind, old = self._entries[index][1]
+        items = self._open.get(index)
+        if items is None and kind == "list" and isinstance(old, tuple):
+            items = self._open[index] = list(old)
         if kind == "mapping" or change.index not in range(1 if items is None else len(items)):
             raise CannotRewrite(f"{change.key} has no entry {change.index + 1}")
-        if isinstance(change, SetItem):
-            if items is None:
-                return self._with(index, ("string", change.value))
-            items[change.index] = ("string", change.value)
-        else:
+        if isinstance(change, RemoveItem):
             if items is None or len(items) < 2:
                 raise CannotRewrite(f"{change.key} is no list with other entries")
             del items[change.index]
-        return self._with(index, ("list", tuple(items)))
+            return True
+        value: Value = ("string", change.value)
+        if items is None:
+            return self._put(index, value)
+        changed = items[change.index] != value
+        items[change.index] = value
+        return changed
 
     def _find(self, key: str | None) -> int | None:
         """Return the place of a key, the last one if it is repeated."""
-        found = [index for index, (name, _) in enumerate(self.entries) if name[1] == key and key is not None]
-        return found[-1] if found else None
+        return None if key is None or key not in self._places else self._places[key][-1]
 
-    def _with(self, index: int, value: Value) -> Expected:
-        return Expected((*self.entries[:index], (self.entries[index][0], value), *self.entries[index + 1 :]))
+    def _find_all(self) -> dict[object, list[int]]:
+        places: dict[object, list[int]] = {}
+        for index, ((_, name), _) in enumerate(self._entries):
+            places.setdefault(name, []).append(index)
+        return places
 
-    def _renamed(self, change: RenameKey) -> Expected:
+    def _close(self) -> None:
+        for index, items in self._open.items():
+            self._entries[index] = (self._entries[index][0], ("list", tuple(items)))
+        self._open.clear()
+
+    def _put(self, index: int, value: Value) -> bool:
+        self._close()
+        key, old = self._entries[index]
+        self._entries[index] = (key, value)
+        return old != value
+
+    def _set(self, index: int | None, change: SetKey) -> bool:
+        value = _wanted(change.value)
+        if index is not None:
+            return self._put(index, value)
+        self._close()
+        below = self._find(change.after)
+        where = len(self._entries) if below is None else below + 1
+        self._entries.insert(where, (("string", change.key), value))
+        self._places = self._find_all()
+        return True
+
+    def _rename(self, change: RenameKey) -> bool:
         index = self._find(change.old)
         if index is None:
             raise CannotRewrite(f"there is no key {quoted(change.old, 60)} in the front matter")
         if self._find(change.new) is not None:
             raise CannotRewrite(f"there is a key {quoted(change.new, 60)} already")
-        if sum(name[1] == change.old for name, _ in self.entries) > 1:
+        if len(self._places[change.old]) > 1:
             raise CannotRewrite(f"the key {quoted(change.old, 60)} is repeated")
-        name: Value = ("string", change.new)
-        return Expected((*self.entries[:index], (name, self.entries[index][1]), *self.entries[index + 1 :]))
+        self._close()
+        self._entries[index] = (("string", change.new), self._entries[index][1])
+        self._places = self._find_all()
+        return True
 
 
 def expected_of(front: FrontMatter) -> Expected:
     """Return what front matter says."""
-    return Expected(tuple((_plain(entry.key), _plain(entry.value)) for entry in front.entries))
+    return Expected((_plain(entry.key), _plain(entry.value)) for entry in front.entries)
 
 
 def _plain(value: Located) -> Value:

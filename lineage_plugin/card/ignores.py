@@ -129,7 +129,7 @@ def apply_ignores(
             one for one in usable if found.code in one.codes and _covers(one, found, file) and _may_be_ignored(found)
         ]
         used.update((id(one), found.code) for one in about)
-        if about:
+        if about and found.ignored is None:
             found = replace(found, level="note", ignored=about[0].reason, ignored_level=found.level)
         result.append(found)
     for one in ignores:

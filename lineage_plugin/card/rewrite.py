@@ -89,16 +89,25 @@ def rewrite(card: bytes, changes: Sequence[Change]) -> Rewritten:
 class _Draft:
     """The text of a card while it is changed.
 
+    What is put into it is gathered, and done to the text when a change needs to see it: reading the text again for each
+    of many changes would take time without end.
+
     Attributes:
-        text: The text, without a byte order mark.
+        text: The text, without a byte order mark, and without what was put since it was read last.
         expected: What it should say.
+        block: Where its front matter stands.
     """
 
     def __init__(self, text: str, expected: Expected) -> None:
         self.text = text
         self.expected = expected
+        self.block = find_block(text)
+        self._tree: Tree | None = None
+        self._items: dict[str, list[Node]] = {}
+        self._changed: set[str | Node] = set()
         self._old = Lines(text)
-        self._made: list[tuple[int, int, int]] = []
+        self._waiting: list[tuple[int, int, str]] = []
+        self._made: list[tuple[list[int], list[tuple[int, int, int]]]] = []
         self._lines: set[int] = set()
 
     @property
@@ -106,27 +115,82 @@ class _Draft:
         """The lines of the old text that were touched."""
         return tuple(sorted(self._lines))
 
+    @property
+    def waits(self) -> bool:
+        """Whether anything was put that is not in the text yet."""
+        return bool(self._waiting)
+
+    def tree(self, block: Block) -> Tree:
+        """Return the values of the text.
+
+        Raises:
+            CannotRewrite: When it cannot be read any more.
+        """
+        if self._tree is None:
+            try:
+                self._tree = read_tree(self.text, block)
+            except yaml.YAMLError:
+                raise CannotRewrite(_NO_FIT) from None
+        return self._tree
+
     def put(self, start: int, end: int, new: str) -> None:
         """Replace what stands between two characters."""
         first, last = self._origin(start), self._origin(max(start, end - 1))
         self._lines |= set(range(self._old.at(first)[0], self._old.at(last)[0] + 1))
-        self._made.append((start, end, len(new)))
-        self.text = self.text[:start] + new + self.text[end:]
+        self._waiting.append((start, end, new))
 
     def put_block(self, new: str) -> None:
         """Put front matter above the first line."""
         self._lines.add(0)
-        self._made.append((0, 0, len(new)))
-        self.text = new + self.text
+        self._waiting.append((0, 0, new))
+
+    def settle(self) -> None:
+        """Do to the text what was put."""
+        if not self._waiting:
+            return
+        edits: list[tuple[int, int, str]] = []
+        # Removals may overlap: of items beside each other each takes a comma.
+        for start, end, new in sorted(self._waiting):
+            if edits and start < edits[-1][1]:
+                if new or edits[-1][2]:
+                    raise CannotRewrite(_NO_FIT)
+                edits[-1] = edits[-1][0], max(end, edits[-1][1]), ""
+            else:
+                edits.append((start, end, new))
+        pieces: list[str] = []
+        starts: list[int] = []
+        at = length = 0
+        for start, end, new in edits:
+            starts.append(length + start - at)
+            pieces += [self.text[at:start], new]
+            at, length = end, starts[-1] + len(new)
+        self.text = "".join([*pieces, self.text[at:]])
+        self._made.append((starts, [(start, end, len(new)) for start, end, new in edits]))
+        self.block = find_block(self.text)
+        self._waiting, self._tree = [], None
+        self._items.clear()
+        self._changed.clear()
 
     def _origin(self, index: int) -> int:
         """Return which character of the old text stands at one of this, or where that was put."""
-        for start, end, length in reversed(self._made):
-            if index >= start + length:
-                index += end - start - length
-            elif index > start:
-                index = start
+        for starts, edits in reversed(self._made):
+            place = bisect_right(starts, index) - 1
+            if place >= 0:
+                start, end, length = edits[place]
+                index = max(index - starts[place] - length + end, end) if index >= starts[place] + length else start
         return index
+
+    def change(self, what: str | Node) -> None:
+        """Note that the value of a key, or an item, is changed."""
+        self._changed.add(what)
+
+    def is_changed(self, what: str | Node) -> bool:
+        """Return whether that was changed, and the text does not show it yet."""
+        return what in self._changed
+
+    def items(self, key: str, value: Node) -> list[Node]:
+        """Return the items of a list that are left of it."""
+        return self._items.setdefault(key, list(value.children))
 
     def line_start(self, index: int) -> int:
         """Return where the line of a character begins."""
@@ -143,39 +207,60 @@ class _Draft:
         return before if not before.strip(" \t") else ""
 
 
-def _make(draft: _Draft, change: Change) -> None:
-    block = find_block(draft.text)
+def _make(draft: _Draft, change: Change) -> bool:
+    """Make a change; say whether it changes anything."""
     if isinstance(change, TrimFence):
-        if block is not None and block.blank[0] < block.blank[1]:
-            draft.put(*block.blank, "")
-        return
-    before = draft.expected
-    draft.expected = before.after(change)
-    if draft.expected == before:
-        return
+        draft.settle()
+        block = draft.block
+        if block is None or block.blank[0] == block.blank[1]:
+            return False
+        draft.put(*block.blank, "")
+        draft.settle()
+        return True
+    if not draft.expected.make(change):
+        return False
+    try:
+        _write(draft, change)
+    except CannotRewrite:
+        if not draft.waits:
+            raise
+        # What stands in its way may be gone.
+        draft.settle()
+        _write(draft, change)
+    return True
+
+
+def _write(draft: _Draft, change: SetKey | RenameKey | SetItem | RemoveItem) -> None:
+    """Make a change that is one in the text."""
+    if isinstance(change, RenameKey) or draft.is_changed(change.key):
+        draft.settle()
+    block = draft.block
     if block is None:
         if not isinstance(change, SetKey):
             raise CannotRewrite("the card has no front matter")
         _put_block(draft, change)
+        draft.settle()
         return
-    try:
-        tree = read_tree(draft.text, block)
-    except yaml.YAMLError:
-        raise CannotRewrite(_NO_FIT) from None
     if isinstance(change, RenameKey):
-        _rename(draft, tree, change)
+        _rename(draft, draft.tree(block), change)
+        draft.settle()
         return
-    found = tree.entry(change.key)
-    if found is None:
-        if not isinstance(change, SetKey):
-            raise CannotRewrite(_NO_FIT)
-        _add_key(draft, tree, block, change)
-    elif isinstance(change, SetKey):
-        _set_key(draft, tree, *found, change)
+    found = draft.tree(block).entry(change.key)
+    if isinstance(change, SetKey):
+        if found is None:
+            draft.settle()
+            assert draft.block is not None
+            _add_key(draft, draft.tree(draft.block), draft.block, change)
+            draft.settle()
+        else:
+            _set_key(draft, draft.tree(block), *found, change)
+            draft.change(change.key)
+    elif found is None:
+        raise CannotRewrite(_NO_FIT)
     elif isinstance(change, SetItem):
-        _set_item(draft, tree, found[1], change)
+        _set_item(draft, draft.tree(block), found[1], change)
     else:
-        _remove_item(draft, tree, found[1], change)
+        _remove_item(draft, draft.tree(block), found[1], change)
 
 
 def _rename(draft: _Draft, tree: Tree, change: RenameKey) -> None:

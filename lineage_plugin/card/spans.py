@@ -8,7 +8,8 @@ marks tell.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -73,34 +74,31 @@ class Tree:
         aliases: The anchors that aliases refer to.
         masked: The text up to the end of the front matter, with an ``x`` for every character of a scalar: what is left
             of ``#``, ``,`` and ``-`` belongs to comments and to YAML.
-        start: Where the front matter begins in the text.
+        comments: Where its comments begin and end, ascending.
+        keys: Which child of ``root`` is a key, the last one if it is repeated.
     """
 
     root: Node | None
     aliases: frozenset[str]
     masked: str
-    start: int
+    comments: tuple[tuple[int, int], ...]
+    keys: Mapping[str | None, int]
 
     def entry(self, key: str) -> tuple[Node, Node] | None:
         """Return the nodes of a top-level key and its value, the last ones if it is repeated, or None."""
-        pairs = () if self.root is None else self.root.children
-        found = [index for index in range(0, len(pairs), 2) if pairs[index].text == key]
-        return (pairs[found[-1]], pairs[found[-1] + 1]) if found else None
+        index = self.keys.get(key)
+        if self.root is None or index is None:
+            return None
+        return self.root.children[index], self.root.children[index + 1]
 
     def is_shared(self, node: Node) -> bool:
         """Return whether an alias elsewhere may stand for the node, or for something in it."""
-        return any(one.kind != "alias" and one.anchor in self.aliases for one in node.walk())
+        return bool(self.aliases) and any(one.kind != "alias" and one.anchor in self.aliases for one in node.walk())
 
     def has_comment(self, start: int, end: int) -> bool:
         """Return whether there is a comment, or a part of one, between two characters."""
-        return any(start < comment.end() and comment.start() < end for comment in self._comments(end))
-
-    def comments(self, text: str) -> list[str]:
-        """Return the comments, in their order; ``text`` is the one that was read."""
-        return [text[slice(*comment.span())] for comment in self._comments(len(self.masked))]
-
-    def _comments(self, end: int) -> Iterator[re.Match[str]]:
-        return _COMMENT.finditer(self.masked, self.start, end)
+        index = bisect_right(self.comments, start, key=lambda comment: comment[1])
+        return index < len(self.comments) and self.comments[index][0] < end
 
 
 def read_tree(text: str, block: Block) -> Tree:
@@ -116,12 +114,14 @@ def read_tree(text: str, block: Block) -> Tree:
     builder = _Builder(text, block.start)
     for event in events(text[block.start : block.end]):
         builder.take(event)
-    root = builder.root
+    root = builder.root if builder.root is not None and builder.root.kind == "mapping" else None
+    masked = _masked(text[: block.end], builder.scalars)
     return Tree(
-        root if root is not None and root.kind == "mapping" else None,
+        root,
         frozenset(builder.aliases),
-        _masked(text[: block.end], builder.scalars),
-        block.start,
+        masked,
+        tuple(comment.span() for comment in _COMMENT.finditer(masked, block.start)),
+        {} if root is None else {key.text: 2 * index for index, key in enumerate(root.children[::2])},
     )
 
 

@@ -104,11 +104,13 @@ def run(args: argparse.Namespace, options: Options, progress: Progress | None) -
     if args.policy is not None:
         load_policy(args.policy)  # what is wrong with it is said once
     done: list[_Done] = []
+    told: set[str] = set()
     for one in _each(cards, wanted):
         done.append(one)
         if progress is not None:
             progress("reading cards", len(done), len(cards))
-        if one.problem:
+        if one.problem and one.problem not in told:
+            told.add(one.problem)  # a policy that cannot be read is the same problem for every card
             _say(f"lineage: error: {one.problem}")
     if args.diff:
         return _show_diff(done, args.quiet)

@@ -139,9 +139,8 @@ def report_on(prepared: Lint, card: bytes | None, *, policy: Policy | None, opti
     place = prepared.place
     seen = prepared.read(card)
     summary = ModelSummary(place.asked, place.revision, None, None, None)
-    local = place.name if place.path is not None else None
     report = report_of(
-        place.asked, summary, seen.declaration, [], findings_of(seen), prepared.cost, policy, options, name=local
+        place.asked, summary, seen.declaration, [], findings_of(seen), prepared.cost, policy, options, name=place.given
     )
     return replace(report, command="lint", licences=_licences(seen))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -33,24 +33,26 @@ class Place:
         file: Name of the card, as findings call it.
         card: Its bytes, at most ``CARD_LIMIT`` of them; None when there is none.
         path: The file on this machine; None for a card on the Hub.
-        name: The id that the model has, or will have, on the Hub; None when it is not known.
         revision: The commit of a model on the Hub.
         files: Names of the files of the model; None when it is not known which belong to it.
         read: Returns a small file of the model, at most so many bytes of it; None when there is none.
         header: Returns what a GGUF file says of itself; None where reading it would take more than the first page.
         cost: What reading has cost so far.
+        name: The id that the model has, or will have, on the Hub; None when it is not known.
+        given: The id that the user gave it; None where it is known otherwise, or not at all.
     """
 
     asked: str
     file: str
     card: bytes | None
     path: Path | None
-    name: str | None
     revision: str | None
     files: tuple[str, ...] | None
     read: Callable[[str, int], bytes | None]
     header: Callable[[str], Mapping[str, object]] | None
     cost: Callable[[], Cost]
+    name: str | None = None
+    given: str | None = None
 
     def text(self, name: str) -> str | None:
         """Return a small text file of the model, or None when there is none."""
@@ -87,18 +89,39 @@ def place_of(card_or_model: str, *, name: str | None = None, options: Options) -
             )
         return _on_hub(card_or_model, where.repo, where.revision, options)
     path = Path(where)
-    return _in_folder(card_or_model, path, CARD, name) if path.is_dir() else _file(card_or_model, path, name)
+    place = _in_folder(card_or_model, path, CARD) if path.is_dir() else _file(card_or_model, path)
+    known = name or (None if place.files is None else _downloaded(path if path.is_dir() else path.parent, options))
+    return replace(place, given=name, name=known)
 
 
-def _file(asked: str, path: Path, name: str | None) -> Place:
+def _downloaded(folder: Path, options: Options) -> str | None:
+    """Return the id of a model that was downloaded or cloned from the Hub, as the folder around it tells."""
+    snapshots = Path(os.path.abspath(folder)).parent  # noqa: PTH100  # resolve() would follow links out of the cache
+    cached = snapshots.parent.name.split("--")
+    if snapshots.name == "snapshots" and cached[0] == "models" and len(cached) == 3:
+        return "/".join(cached[1:])
+    if not os.path.lexists(folder / ".git"):
+        return None
+    from lineage_plugin.checkpoint.git import find_clone
+
+    clone = find_clone(folder)
+    if clone is None or clone.url is None:
+        return None
+    from lineage_plugin.checkpoint.hub import endpoint_of
+    from lineage_plugin.checkpoint.pointers import model_id_of
+
+    return model_id_of(clone.url, endpoint_of(options.endpoint))
+
+
+def _file(asked: str, path: Path) -> Place:
     """Return the place of a card that was given by itself; what is beside a ``README.md`` belongs to it."""
     if not path.is_file():
         raise UsageError(f"{one_line(asked, 200)}: is no file and no folder")
     if path.suffix.lower() in _NO_CARDS:
         raise UsageError(f"{one_line(asked, 200)}: is no model card; give the card, or the folder of the model")
     if path.name.lower() == CARD.lower() or not _has_other_cards(path.parent):
-        return _in_folder(asked, path.parent, path.name, name)
-    return Place(asked, path.name, _card(path.parent, path.name), path, name, None, None, _nothing, None, Cost)
+        return _in_folder(asked, path.parent, path.name)
+    return Place(asked, path.name, _card(path.parent, path.name), path, None, None, _nothing, None, Cost)
 
 
 def _has_other_cards(folder: Path) -> bool:
@@ -107,7 +130,7 @@ def _has_other_cards(folder: Path) -> bool:
         return len(list(islice((entry for entry in entries if entry.name.lower().endswith(".md")), 2))) > 1
 
 
-def _in_folder(asked: str, folder: Path, file: str, name: str | None) -> Place:
+def _in_folder(asked: str, folder: Path, file: str) -> Place:
     files = list_files(folder)
 
     def read(other: str, limit: int) -> bytes | None:
@@ -126,7 +149,7 @@ def _in_folder(asked: str, folder: Path, file: str, name: str | None) -> Place:
         except LineageError:
             return {}
 
-    return Place(asked, file, _card(folder, file), folder / file, name, None, tuple(files), read, header, Cost)
+    return Place(asked, file, _card(folder, file), folder / file, None, tuple(files), read, header, Cost)
 
 
 def _card(folder: Path, file: str) -> bytes | None:
@@ -145,7 +168,7 @@ def _on_hub(asked: str, repo: str, revision: str | None, options: Options) -> Pl
     source = connect(repo, revision, token=options.token, endpoint=options.endpoint, ledger=ledger)
     card = source.data(CARD, CARD_LIMIT)
     return Place(
-        asked, CARD, card, None, repo, source.revision, tuple(source.files), source.data, None, lambda: ledger.cost(0)
+        asked, CARD, card, None, source.revision, tuple(source.files), source.data, None, lambda: ledger.cost(0), repo
     )
 
 

@@ -15,6 +15,8 @@ from lineage_plugin.text import one_line
 __all__ = ["cards_of"]
 
 _MOST_ENTRIES: Final = 1_000_000
+_DEEPEST: Final = 32
+"""Folders below the one that was named; no repository is deeper."""
 _CONFIGURED: Final = frozenset({"config.json", "adapter_config.json", "model_index.json"})
 
 
@@ -35,6 +37,8 @@ def cards_of(places: Sequence[str]) -> tuple[str, ...]:
     """
     found: dict[str, str] = {}
     for place in places:
+        if not place.strip():
+            raise UsageError("an empty name is no card and no folder")
         folder = Path(place)
         below = _below(place) if folder.is_dir() and not _is_model([entry.name for entry in folder.iterdir()]) else ()
         for card in below or (place,):
@@ -78,10 +82,25 @@ def _has_front_matter(card: Path) -> bool:
 
 
 def _walk(folder: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield the folders from one on, top first and in the order of their names, with the names of their files."""
+    waiting = [(folder, 0)]
     seen = 0
-    for place, folders, names in os.walk(folder):
+    while waiting:
+        place, depth = waiting.pop()
+        folders: list[str] = []
+        names: list[str] = []
+        try:
+            with os.scandir(place) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders += [entry.name] if not entry.name.startswith(".") else []
+                    else:
+                        names.append(entry.name)
+        except OSError as error:
+            raise UsageError(f"{one_line(place, 200)}: cannot be listed ({error.strerror})") from None
         seen += len(folders) + len(names)
         if seen > _MOST_ENTRIES:
             raise UsageError(f"{one_line(folder, 200)}: holds over {_MOST_ENTRIES:,} files; name a smaller folder")
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if depth < _DEEPEST:
+            waiting += [(os.path.join(place, name), depth + 1) for name in sorted(folders, reverse=True)]  # noqa: PTH118
         yield place, sorted(names)

@@ -61,7 +61,7 @@ def annotation(
 def of_finding(found: Finding, report: Report) -> str:
     """Return the command that annotates the line that a finding is about, or the run where it is about none."""
     said = found.message if report.folder is not None else f"{report.suspect.id}: {found.message}"
-    ignored = "" if found.ignored is None else f"Ignored by a comment in the card: {found.ignored}"
+    ignored = "" if found.ignored is None else f"Taken back by the card: {found.ignored}"
     file = place(report, found.file)
     if file is not None and Path(file).is_absolute():
         file = None  # it lies outside the repository

@@ -189,8 +189,8 @@ def licences(report: Report) -> list[str]:
 
 
 def ignored(finding: Finding) -> str:
-    """Say that a comment in the card ignores a finding, and why; empty where none does."""
-    return "" if finding.ignored is None else f"ignored by a comment in the card: {one_line(finding.ignored, 300)}"
+    """Say that the card takes a finding back, and why; empty where it does not."""
+    return "" if finding.ignored is None else f"taken back by the card: {one_line(finding.ignored, 300)}"
 
 
 def counted(findings: Sequence[Finding]) -> str:

@@ -314,13 +314,22 @@ def test_the_card_of_a_dataset_is_left_alone() -> None:
 
 FROM_SCRATCH = [
     "# A\n\nThis model was trained from scratch on 10B tokens.\n",
-    "The 7B model has been entirely pretrained\nfrom scratch.",
-    "Acme-7B v0.1 is a 7B language model pre-trained from scratch on public data. It is no fine-tune.",
+    "Good to know. This model has been entirely pretrained\nfrom scratch.",
+    "# Acme-7B\n\nAcme-7B is a 7B language model pre-trained from scratch on public data. It is no fine-tune.",
     "- **Note:** this model was trained completely from scratch",
 ]
 NOT_FROM_SCRATCH = [
     "",
     "This model was not trained from scratch.",
+    "The base model was trained from scratch on 2T tokens, then we tuned it on our data.",
+    "# Acme-7B\n\nLlama-3 is a model pretrained from scratch.",
+    "The teacher model was trained from scratch.",
+    "This model was trained from scratch by Meta; we changed it.",
+    "If this model was trained from scratch, results would differ.",
+    '"This model was trained from scratch" would be false.',
+    "<!-- This model was trained from scratch. -->\nFinetuned from Llama 3",
+    "> This model was trained from scratch.",
+    "```\nThis model was trained from scratch.\n```",
     "Unlike others, Acme is a model never trained from scratch",
     "This model was fine-tuned from acme/base; models trained from scratch do worse.",
     "It is based on a model with a head that was trained from scratch.",
@@ -336,7 +345,10 @@ def test_a_model_trained_from_scratch_gets_no_alarm(text: str) -> None:
     finding = one("LIN201", "license: mit\n", text)
     line = 4 + text[: text.index("from scratch")].count("\n")
     assert finding.level == "note"
-    assert f"; line {line} says that it was trained from scratch" in finding.message
+    assert (finding.ignored, finding.ignored_level) == (
+        f"line {line} says that it was trained from scratch",
+        "warning",
+    )
 
 
 @pytest.mark.parametrize("text", NOT_FROM_SCRATCH[:-1])
@@ -350,7 +362,7 @@ def test_a_tag_says_it_too_and_a_file_that_names_a_base_outweighs_it() -> None:
     for tags in ("[en, from-scratch]", "trained_from_scratch", "[Pretrained-From-Scratch]"):
         finding = one("LIN201", f"tags: {tags}\n")
         assert (finding.level, finding.line) == ("note", 1)
-        assert "the tag in line 2 says" in finding.message
+        assert finding.ignored == "the tag in line 2 says that it was trained from scratch"
     assert one("LIN201", "tags: [scratch, 7, null]\n").level == "warning"
     claims = (BaseClaim("acme/base", None, "config.json", None),)
     assert one("LIN201", "tags: [from-scratch]\n", beside=Beside(claims=claims)).level == "warning"

@@ -55,7 +55,7 @@ def test_every_finding_is_an_annotation_below_the_answer_and_what_is_ignored_com
         "::notice file=models/mine/README.md,line=7,endLine=7,col=13,title=LIN205 base not pinned to a revision"
         "::base zoo/atlas is not pinned",
         "::notice file=models/mine/README.md,line=9,endLine=9,title=LIN210 relation does not fit the files"
-        "::It reads like an adapter%0AIgnored by a comment in the card: our own words",
+        "::It reads like an adapter%0ATaken back by the card: our own words",
     ]
 
 

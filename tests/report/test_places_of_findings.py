@@ -21,7 +21,7 @@ def test_the_text_is_that_of_a_linter() -> None:
     assert "models/mine/README.md:7:13: LIN205 [note] base zoo/atlas is not pinned [fixable]" in said
     assert "models/mine/README.md:8:22: LIN203 [warning] fine-tuned is not known" in said
     at = said.index("models/mine/README.md:9: LIN210 [note] It reads like an adapter")
-    assert said[at + 1] == "    ignored by a comment in the card: our own words"
+    assert said[at + 1] == "    taken back by the card: our own words"
     assert said[-1] == "1 warning, 2 notes, 1 fixable with --fix."
 
 
@@ -65,7 +65,7 @@ def test_sarif_has_columns_and_suppressions_in_source() -> None:
 @pytest.mark.parametrize("format", ["markdown", "html", "cyclonedx"])
 def test_what_is_ignored_is_said_with_the_reason(format: str) -> None:
     said = render(samples.linted(), format)
-    assert "gnored by a comment in the card: our own words" in said
+    assert "aken back by the card: our own words" in said
     if format != "cyclonedx":
         assert "README.md:7:13" in said and "fixable" in said
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from itertools import islice, zip_longest
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import zip_longest
 from typing import Final
 
+from lineage_plugin.card.body import Row, read_body
 from lineage_plugin.card.declaration import BaseClaim
-from lineage_plugin.card.located import LINE_BREAK, Entry, Located
+from lineage_plugin.card.located import Entry, Located
 from lineage_plugin.card.reference import Reference, parse_reference
 from lineage_plugin.card.rules.kind_of_card import is_other_card
 from lineage_plugin.card.rules.registry import Card, rule
@@ -20,24 +22,25 @@ __all__ = ["base_not_found", "base_not_pinned", "no_base_declared"]
 
 _MOVING: Final = frozenset({"main", "master", "HEAD"})
 _LINES_TO_ADD: Final = "`base_model: owner/name` and `base_model_relation: finetune` (or adapter, merge, quantized)"
-_IF_NONE: Final = "If it was trained from scratch, say so with the tag trained-from-scratch."
+_IF_NONE: Final = "If it was trained from scratch, say so: `# lineage: ignore-file[LIN201] trained from scratch`."
 
 _SCRATCH_TAGS: Final = frozenset({"fromscratch", "trainedfromscratch", "pretrainedfromscratch"})
 _SCRATCH: Final = re.compile(r"\bfrom\s+scratch\b", re.IGNORECASE)
-_SENTENCE: Final = re.compile(r"[.!?:]\s|(?:\r\n|\r|\n)\s*(?:[-*#>|]|\r|\n)")
+_SENTENCE: Final = re.compile(r"(?<=[.!?:])\s+")
 _STATED: Final = re.compile(
-    r"\b(?:(?:this|the|our) (?:[\w.-]+ ){0,3}model (?:was|is|has been)|[\w./-]+ (?:is|was) an? .{0,160}?) ?"
-    r"(?:(?:entirely|completely|fully) )?(?:pre-?)?trained (?:(?:entirely|completely|fully) )?from scratch",
+    r"(?:this model|(?P<name>[\w./-]+)) (?:(?:was|is|has been)|(?:is|was) an? [^\"\u201c,;]{0,160}?) ?"
+    r"(?:\w+ly )?(?:pre-?)?trained (?:\w+ly )?from scratch\b(?! by (?!us\b|the authors\b))",
     re.IGNORECASE,
 )
 _OTHERWISE: Final = re.compile(
-    r"\b(?:not|never|unlike|instead|than|heads?|layers?|tokenizer|adapter|lora|fine-?tun\w*|based)\b|n't\b",
+    r"\b(?:not|never|unlike|instead|than|would|heads?|layers?|tokenizer|adapter|lora|fine-?tun\w*|distil\w*|derived"
+    r"|based)\b|n't\b",
     re.IGNORECASE,
 )
 _GENERATED: Final = "generated automatically according to the information"
 """In the cards that trainers write, which say "trained from scratch" of every model that was loaded from a folder."""
-_LONGEST_SENTENCE: Final = 400
 _MOST_SENTENCES: Final = 64
+_HEADING: Final = re.compile(r" {0,3}# +(?P<title>[^\r\n]{1,200}?)[ #]*\Z")
 
 
 @rule("LIN201")
@@ -47,12 +50,14 @@ def no_base_declared(card: Card) -> Iterator[Finding]:
     Why: without a declared base there is nothing to hold the weights against, licence duties are lost, and the Hub's
     model tree ends here.
 
-    A model trained from scratch has no base, and the Hub has no key to say so. It is a note where the card says it: by
-    a tag (``trained-from-scratch``), or by a sentence of its text such as "This model was trained from scratch". The
-    cards that ``transformers.Trainer`` writes hold that sentence whenever the model was loaded from a folder, so it
-    does not count there. Otherwise say it where this tool looks, for every reader of the card::
+    A model trained from scratch has no base, and the Hub has no key to say so. Where the card says it, the finding is a
+    note: by a tag (``trained-from-scratch``), or by a sentence of its text that begins with "This model was trained
+    from scratch". The cards that ``transformers.Trainer`` writes hold that sentence whenever the model was loaded from
+    a folder, so it does not count there. A comment of the front matter says it, too::
 
         # lineage: ignore-file[LIN201] trained from scratch
+
+    All of this is the author's word. A policy with ``ignore-comments: deny`` takes none of it.
 
     When adapter_config.json or a merge recipe names the base instead, this is a note that says so. A card whose front
     matter cannot be read is left to LIN207, as is one whose only base is unusable; that of a dataset or a Space to
@@ -138,14 +143,18 @@ def no_base_declared(card: Card) -> Iterator[Finding]:
                 line=misspelt.key.line,
                 column=misspelt.key.column,
                 help="Rename it to base_model.",
-                fix=Fix(f"Rename {one_line(key, 40)} to base_model", (RenameKey(key, "base_model"),)),
+                fix=Fix(f"Rename {one_line(key, 40)} to base_model", (RenameKey(key, "base_model"),))
+                if _names_models(misspelt.value)
+                else None,
             )
             return
         help_ += " to the front matter."
     stated = _from_scratch(card)
     if stated is not None:
-        message += f"; {stated} that it was trained from scratch"
-        yield finding("LIN201", message, file=card.file, line=line, column=column, help=help_, level="note")
+        # Like a comment that ignores the finding, it is the author's word: who does not take those does not take this.
+        told = finding("LIN201", message, file=card.file, line=line, column=column, help=help_)
+        reason = f"{stated} that it was trained from scratch"
+        yield replace(told, level="note", ignored=reason, ignored_level=told.level)
         return
     yield finding("LIN201", message, file=card.file, line=line, column=column, help=f"{help_} {_IF_NONE}")
 
@@ -288,12 +297,25 @@ def _from_scratch(card: Card) -> str | None:
             return f"the tag in line {tag.line} says"
     if _GENERATED in card.text:
         return None
-    for found in islice(_SCRATCH.finditer(card.text), _MOST_SENTENCES):
-        window = card.text[max(0, found.start() - _LONGEST_SENTENCE) : found.end()]
-        sentence = " ".join(_SENTENCE.split(window)[-1].split())
-        if _STATED.search(sentence) and not _OTHERWISE.search(sentence):
-            return f"line {len(LINE_BREAK.findall(card.text, 0, found.start())) + 1} says"
+    rows = read_body(card.text).rows
+    own = _names(card, rows)
+    about = [index for index, row in enumerate(rows) if _SCRATCH.search(row.text)]
+    for index in about[:_MOST_SENTENCES]:
+        # A sentence may begin in the line above and end in the one below.
+        around = [row for row in rows[max(index - 1, 0) : index + 2] if abs(row.number - rows[index].number) <= 1]
+        for sentence in _SENTENCE.split(" ".join(row.text[:2000].replace("*", "").strip(" _>-") for row in around)):
+            stated = _STATED.match(sentence)
+            named = stated is not None and (stated["name"] is None or stated["name"].casefold() in own)
+            if named and not _OTHERWISE.search(sentence):
+                return f"line {rows[index].number} says"
     return None
+
+
+def _names(card: Card, rows: Sequence[Row]) -> frozenset[str]:
+    """Return what the text may call the model itself, in lower case: its id, and the title of the card."""
+    title = next((found["title"] for row in rows[:50] if (found := _HEADING.match(row.text))), "")
+    names = [name.casefold() for name in (card.name or "", title) if name]
+    return frozenset(part for name in names for part in (name, name.rpartition("/")[2]))
 
 
 def _place(card: Card) -> tuple[int | None, int | None]:
@@ -311,6 +333,14 @@ def _is_empty(value: Located) -> bool:
     if value.kind == "list":
         return all(_is_empty(item) for item in value.items)
     return value.kind == "null" or (value.kind == "string" and not (value.text or "").strip())
+
+
+def _names_models(value: Located) -> bool:
+    """Tell whether a value would do as ``base_model``."""
+    items = value.items if value.kind == "list" else (value,)
+    return bool(items) and all(
+        item.kind == "string" and isinstance(parse_reference(item.text or ""), Reference) for item in items
+    )
 
 
 def _misspelt_key(card: Card) -> Entry | None:

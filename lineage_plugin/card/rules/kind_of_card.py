@@ -67,10 +67,11 @@ def is_other_card(card: Card) -> str | None:
         card: The card.
 
     Returns:
-        ``dataset``, ``Space``, or None for the card of a model and for one that does not tell.
+        ``dataset``, ``Space``, or None for the card of a model, for one that does not tell, and for one beside weights:
+        whatever it says of itself, it is held to what a model's card has to say.
     """
     sign = _sign(card)
-    if sign is None:
+    if sign is None or (card.beside.files is not None and weight_names(card.beside.files).any):
         return None
     return "Space" if sign.key.text == "sdk" else "dataset"
 
