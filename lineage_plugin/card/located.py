@@ -99,16 +99,27 @@ class Lines:
         line = bisect_right(self._starts, min(index, len(self.text)))
         return line, index - self._starts[line - 1] + 1
 
+    def around(self, index: int) -> tuple[int, int, int]:
+        """Return where the line of a character begins, where it ends before its break, and where behind it."""
+        line = bisect_right(self._starts, index)
+        start = self._starts[line - 1]
+        if line == len(self._starts):
+            return start, len(self.text), len(self.text)
+        behind = self._starts[line]
+        return start, behind - (2 if self.text.endswith("\r\n", start, behind) else 1), behind
 
-def json_position(text: str, key: str) -> tuple[int | None, int | None]:
+
+def json_position(text: str, key: str, value: str = "") -> tuple[int | None, int | None]:
     """Return line and column of a value in JSON.
 
     Args:
         text: The JSON.
         key: Its key as it is written there, quotes included. Of several the last one counts, as it does to parsers.
+        value: What the value begins with as it is written there; parts of the document may have the key, too.
 
     Returns:
-        Line and column, both from 1; None and None when the key is not there.
+        Line and column, both from 1; None and None when there is no such value.
     """
-    last = deque(re.finditer(rf"{re.escape(key)}[ \t\r\n]{{0,40}}:[ \t\r\n]{{0,40}}", text), maxlen=1)
+    pattern = rf"{re.escape(key)}[ \t\r\n]{{0,40}}:[ \t\r\n]{{0,40}}(?={re.escape(value)})"
+    last = deque(re.finditer(pattern, text), maxlen=1)
     return Lines(text).at(last[0].end()) if last else (None, None)

@@ -14,6 +14,7 @@ so is not made.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -45,10 +46,12 @@ class Rewritten:
         card: Its bytes.
         lines: The lines of the old card that were changed or removed, and those after which something was put; from 1,
             ascending. 0 stands for a block put above the first line.
+        idle: Which of the changes, from 0, asked for what is there already.
     """
 
     card: bytes
     lines: tuple[int, ...]
+    idle: tuple[int, ...] = ()
 
 
 def rewrite(card: bytes, changes: Sequence[Change]) -> Rewritten:
@@ -74,16 +77,16 @@ def rewrite(card: bytes, changes: Sequence[Change]) -> Rewritten:
     mark = "\ufeff" if text.startswith("\ufeff") else ""
     old = text.removeprefix(mark)
     draft = _Draft(old, expected_of(_read(old, find_block(old))))
-    for change in changes:
-        _make(draft, change)
+    idle = tuple(index for index, change in enumerate(changes) if not _make(draft, change))
+    draft.settle()
     if not draft.lines:
-        return Rewritten(card, ())
+        return Rewritten(card, (), idle)
     try:
         new = (mark + draft.text).encode("utf-8", "surrogateescape") + rest
     except UnicodeEncodeError:
         raise CannotRewrite("the new value holds characters that cannot be encoded") from None
     _verify(draft, old, front, new)
-    return Rewritten(new, draft.lines)
+    return Rewritten(new, draft.lines, idle)
 
 
 class _Draft:
@@ -104,8 +107,8 @@ class _Draft:
         self.block = find_block(text)
         self._tree: Tree | None = None
         self._items: dict[str, list[Node]] = {}
-        self._changed: set[str | Node] = set()
-        self._old = Lines(text)
+        self._changed: dict[str, set[int | None]] = {}
+        self._old = self._now = Lines(text)
         self._waiting: list[tuple[int, int, str]] = []
         self._made: list[tuple[list[int], list[tuple[int, int, int]]]] = []
         self._lines: set[int] = set()
@@ -167,6 +170,7 @@ class _Draft:
         self.text = "".join([*pieces, self.text[at:]])
         self._made.append((starts, [(start, end, len(new)) for start, end, new in edits]))
         self.block = find_block(self.text)
+        self._now = Lines(self.text)
         self._waiting, self._tree = [], None
         self._items.clear()
         self._changed.clear()
@@ -180,26 +184,25 @@ class _Draft:
                 index = max(index - starts[place] - length + end, end) if index >= starts[place] + length else start
         return index
 
-    def change(self, what: str | Node) -> None:
-        """Note that the value of a key, or an item, is changed."""
-        self._changed.add(what)
-
-    def is_changed(self, what: str | Node) -> bool:
-        """Return whether that was changed, and the text does not show it yet."""
-        return what in self._changed
+    def sees(self, change: SetKey | SetItem | RemoveItem, item: Node | None = None) -> bool:
+        """Note a change of a value, or of an item of it; return False where the text does not show an earlier one."""
+        earlier = self._changed.setdefault(change.key, set())
+        if None in earlier or id(item) in earlier or (item is None and earlier):
+            return False
+        earlier.add(None if item is None else id(item))
+        return True
 
     def items(self, key: str, value: Node) -> list[Node]:
-        """Return the items of a list that are left of it."""
+        """Return the items that are left of a list."""
         return self._items.setdefault(key, list(value.children))
 
     def line_start(self, index: int) -> int:
         """Return where the line of a character begins."""
-        return max(self.text.rfind("\n", 0, index), self.text.rfind("\r", 0, index)) + 1
+        return self._now.around(index)[0]
 
     def line_end(self, index: int) -> tuple[int, int]:
         """Return where the line of a character ends, before its break and behind it."""
-        found = LINE_BREAK.search(self.text, index)
-        return found.span() if found else (len(self.text), len(self.text))
+        return self._now.around(index)[1:]
 
     def blanks_before(self, index: int) -> str:
         """Return the indentation of a line up to a character; empty when more than blanks stand there."""
@@ -232,7 +235,7 @@ def _make(draft: _Draft, change: Change) -> bool:
 
 def _write(draft: _Draft, change: SetKey | RenameKey | SetItem | RemoveItem) -> None:
     """Make a change that is one in the text."""
-    if isinstance(change, RenameKey) or draft.is_changed(change.key):
+    if isinstance(change, RenameKey):
         draft.settle()
     block = draft.block
     if block is None:
@@ -241,26 +244,23 @@ def _write(draft: _Draft, change: SetKey | RenameKey | SetItem | RemoveItem) -> 
         _put_block(draft, change)
         draft.settle()
         return
+    tree = draft.tree(block)
     if isinstance(change, RenameKey):
-        _rename(draft, draft.tree(block), change)
+        _rename(draft, tree, change)
         draft.settle()
         return
-    found = draft.tree(block).entry(change.key)
-    if isinstance(change, SetKey):
-        if found is None:
-            draft.settle()
-            assert draft.block is not None
-            _add_key(draft, draft.tree(draft.block), draft.block, change)
-            draft.settle()
-        else:
-            _set_key(draft, draft.tree(block), *found, change)
-            draft.change(change.key)
-    elif found is None:
-        raise CannotRewrite(_NO_FIT)
+    found = tree.entry(change.key)
+    if found is None:
+        if not isinstance(change, SetKey) or draft.waits:
+            raise CannotRewrite(_NO_FIT)
+        _add_key(draft, tree, block, change)
+        draft.settle()
+    elif isinstance(change, SetKey):
+        _set_key(draft, tree, *found, change)
     elif isinstance(change, SetItem):
-        _set_item(draft, draft.tree(block), found[1], change)
+        _set_item(draft, tree, found[1], change)
     else:
-        _remove_item(draft, draft.tree(block), found[1], change)
+        _remove_item(draft, tree, found[1], change)
 
 
 def _rename(draft: _Draft, tree: Tree, change: RenameKey) -> None:
@@ -320,6 +320,8 @@ def _list_indentation(draft: _Draft, root: Node | None) -> str:
 
 
 def _set_key(draft: _Draft, tree: Tree, key: Node, value: Node, change: SetKey) -> None:
+    if not draft.sees(change):
+        raise CannotRewrite(_NO_FIT)
     _refuse_alias(tree, value, change.key)
     new = change.value
     if value.tagged and (value.kind == "scalar") != isinstance(new, str):
@@ -332,8 +334,8 @@ def _set_key(draft: _Draft, tree: Tree, key: Node, value: Node, change: SetKey) 
             if node.text != text or not (node.style or draft.text[node.inner : node.end] == written(text))
         ]
         if all(node.kind == "scalar" for node, _ in items):
-            for node, text in reversed(items):
-                _put_scalar(draft, node, written(text, node.style))
+            for node, put in [(node, written(text, node.style)) for node, text in items]:
+                _put_scalar(draft, node, put)
             return
     if value.kind == "scalar":
         _put_scalar(draft, value, _inline(new, value.style))
@@ -366,7 +368,9 @@ def _set_item(draft: _Draft, tree: Tree, value: Node, change: SetItem) -> None:
     if value.kind == "list":
         if value.anchor in tree.aliases:
             _refuse_alias(tree, value, change.key)
-        node = value.children[change.index]
+        node = draft.items(change.key, value)[change.index]
+    if not draft.sees(change, node):
+        raise CannotRewrite(_NO_FIT)
     _refuse_alias(tree, node, change.key)
     if node.kind != "scalar":
         raise CannotRewrite(f"entry {change.index + 1} of {change.key} is a {node.kind}, not one value")
@@ -389,27 +393,32 @@ def _put_scalar(draft: _Draft, node: Node, new: str) -> None:
 def _remove_item(draft: _Draft, tree: Tree, value: Node, change: RemoveItem) -> None:
     if value.anchor in tree.aliases:
         _refuse_alias(tree, value, change.key)
-    items, index = value.children, change.index
+    items, index = draft.items(change.key, value), change.index
     item = items[index]
+    if not draft.sees(change, item):
+        raise CannotRewrite(_NO_FIT)
     if tree.is_shared(item):
         _refuse_alias(tree, item, change.key)
+    draft.put(*_without(draft, tree, value, items, index, change.key), "")
+    del items[index]
+
+
+def _without(draft: _Draft, tree: Tree, value: Node, items: Sequence[Node], index: int, key: str) -> tuple[int, int]:
+    """Return what is to be removed with an item of a list: its line, or a comma."""
+    item = items[index]
     first, (last, behind) = draft.line_start(item.start), draft.line_end(item.end)
     if value.is_block:
         if not _DASH.fullmatch(draft.text, first, item.start) or draft.text[item.end : last].strip(" \t"):
             raise CannotRewrite(f"something else, such as a comment, stands in the line of entry {index + 1}")
-        draft.put(first, behind, "")
-        return
+        return first, behind
     alone = _ITEM_ALONE.fullmatch(tree.masked, first, last)
     if alone is not None and (alone["comma"] or index == len(items) - 1) and value.start < first and last < value.end:
-        draft.put(first, behind, "")
-        return
-    spans = [(items[index - 1].end, item.end)] if index else []
-    spans += [(item.start, items[index + 1].start)] if index + 1 < len(items) else []
-    for start, end in spans:
-        if not tree.has_comment(start, end):
-            draft.put(start, end, "")
-            return
-    raise CannotRewrite(f"a comment stands beside entry {index + 1} of {change.key}, and would be lost")
+        return first, behind
+    if index and not tree.has_comment(items[index - 1].end, item.end):
+        return items[index - 1].end, item.end
+    if index + 1 < len(items) and not tree.has_comment(item.start, items[index + 1].start):
+        return item.start, items[index + 1].start
+    raise CannotRewrite(f"a comment stands beside entry {index + 1} of {key}, and would be lost")
 
 
 def _read(text: str, block: Block | None) -> FrontMatter:
@@ -423,7 +432,7 @@ def _read(text: str, block: Block | None) -> FrontMatter:
 
 
 def _comments(text: str, block: Block | None) -> list[str]:
-    return [] if block is None else read_tree(text, block).comments(text)
+    return [] if block is None else [text[slice(*comment)] for comment in read_tree(text, block).comments]
 
 
 def _verify(draft: _Draft, old: str, front: FrontMatter, new: bytes) -> None:
@@ -432,7 +441,7 @@ def _verify(draft: _Draft, old: str, front: FrontMatter, new: bytes) -> None:
     said = read_front_matter(new)
     if after is None or not said.readable or len(said.problems) > len(front.problems):
         raise CannotRewrite(_NO_FIT)
-    if expected_of(_read(draft.text, after)) != draft.expected:
+    if expected_of(_read(draft.text, after)).entries != draft.expected.entries:
         raise CannotRewrite("it would change more of the front matter than it should, or not what it should")
     if before is None:
         kept = draft.text.endswith(old)

@@ -27,7 +27,8 @@ def ancestors(bases: Iterable[str], hub: Mapping[str, HubModel] | None = None) -
 
     Returns:
         Every model whose licence is known, from the Hub or by its id, nearest first, each once; and those that the Hub
-        has, but without a licence. Chains that run in a circle end where they meet themselves.
+        has, but whose cards state none. One whose card could not be read may have a licence: it is left out. Chains
+        that run in a circle end where they meet themselves.
     """
     queue: deque[tuple[str, str | None]] = deque((base, None) for base in bases)
     seen: set[str] = set()
@@ -45,7 +46,7 @@ def ancestors(bases: Iterable[str], hub: Mapping[str, HubModel] | None = None) -
             found.append(Ancestor(id, model.licence, model.licence_name, "the Hub", via))
         elif family is not None:
             found.append(Ancestor(id, family.licence, None, "its id", via))
-        elif model is not None:
+        elif model is not None and not model.problem:
             found.append(Ancestor(id, None, via=via))
         if model is not None:
             queue.extend((base, via or id) for base in model.bases)

@@ -1,14 +1,15 @@
-"""Whether a card shows what a licence wants shown."""
+"""Whether a card shows what a licence wants shown, and whether it names a licence."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import cache
 from typing import Final
 
 from lineage_plugin.licences.facts import Fact, Licence
 
-__all__ = ["begins_so", "mentions", "plain_text", "shows"]
+__all__ = ["begins_so", "mentions", "plain_text", "sentences", "shows"]
 
 MAX_TEXT: Final = 1 << 18
 """Most of a card that is searched, in characters."""
@@ -17,6 +18,15 @@ _TARGET: Final = re.compile(r"\]\([^()\s]{0,2000}\)")
 _TAG: Final = re.compile(r"<[a-zA-Z/][^<>]{0,2000}>")
 _ENTITY: Final = re.compile(r"&(?:nbsp|#160|#x[aA]0|quot|ldquo|rdquo|#8220|#8221);|%20|%C2%A0", re.IGNORECASE)
 _NOT_A_WORD: Final = re.compile(r"[\W_]+")
+_SENTENCE_END: Final = re.compile(r"(?<=[.!?;])\s+|\n\s*\n")
+_LICENCE: Final = "(?:license|licenses|terms|agreement)"
+_BEFORE: Final = r"(?:(?:s|ai|community|model|usage|use) ){0,2}"
+"""Words that may stand between the name of a model and the word licence, such as in "Meta's Llama 3.1 Community"."""
+_NOT: Final = r"(?:not|no|never|neither|nor|cannot|\w{2,8}n t)"
+_DENIED: Final = re.compile(rf" {_NOT} (?!(?:only|just) )(?:(?!unless |until |before |without )\S+ ){{0,7}}$")
+_DENIED_AFTER: Final = re.compile(rf"(?:\S+ ){{0,3}}(?:do|does|is|are) (?:not|no longer) (?:apply|valid|used|part|in) ")
+_NAMES_NO_MODEL: Final = ("community", "other")
+"""Classes of licences whose ids may be the name of the models: these count only beside the word licence."""
 
 
 def plain_text(text: str) -> str:
@@ -43,9 +53,53 @@ def shows(words: str, fact: Fact) -> bool:
     return any(f" {variant}" in words for phrase in fact.phrases for variant in _variants(_words(phrase)))
 
 
-def mentions(words: str, licence: Licence) -> bool:
-    """Tell whether a card's text calls a licence by one of its names."""
-    return any(f" {_words(name)} " in words for name in licence.names)
+def sentences(text: str) -> tuple[str, ...]:
+    """Return the sentences of a card as :func:`plain_text` writes words, licence spelt as license."""
+    text = _ENTITY.sub(" ", _without_comments(text[:MAX_TEXT]))
+    found = []
+    for sentence in _SENTENCE_END.split(text):
+        for words in dict.fromkeys((_words(_TAG.sub(" ", _TARGET.sub(" ", sentence))), _words(sentence))):
+            found.append(f" {words} ".replace(" licence", " license").replace(" licensing ", " license "))
+    return tuple(found)
+
+
+def mentions(card: Iterable[str], licence: Licence) -> bool:
+    """Tell whether a card's text says of a licence that it is there.
+
+    Args:
+        card: The :func:`sentences` of the card.
+        licence: The licence.
+
+    Returns:
+        True for its names; for its id in other spellings where that is no name of models, too; and for the name of its
+        models with the word licence, terms or agreement. A denial, such as "not under the Gemma license", is none.
+    """
+    pattern = _called(licence)
+    return any(
+        not _DENIED.search(sentence[: match.start() + 1]) and not _DENIED_AFTER.match(sentence[match.end() :])
+        for sentence in card
+        for match in pattern.finditer(sentence)
+    )
+
+
+@cache
+def _called(licence: Licence) -> re.Pattern[str]:
+    """Return what finds a licence in a sentence, the blank before it included, the one after it too."""
+    stems = {_spelt(stem) for stem in (licence.id, *licence.aliases)} - {""}
+    whole = {_spelt(name) for name in licence.names} | {stem for stem in stems if re.search(rf" {_LICENCE}\b", stem)}
+    if licence.kind not in _NAMES_NO_MODEL:
+        whole |= {_spelt(one) for one in (licence.id, *licence.aliases) if "-" in one}
+    any_stem = "|".join(sorted(map(re.escape, stems)))
+    ways = [
+        *sorted(map(re.escape, whole)),
+        rf"(?:{any_stem}) {_BEFORE}{_LICENCE}",
+        rf"{_LICENCE} of (?:the |meta s |google s ){{0,2}}(?:{any_stem})",
+    ]
+    return re.compile(rf" (?:{'|'.join(ways)}) ")
+
+
+def _spelt(name: str) -> str:
+    return f" {_words(name)} ".replace(" licence ", " license ").strip()
 
 
 def begins_so(name: str, prefix: str) -> bool:

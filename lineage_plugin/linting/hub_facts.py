@@ -156,15 +156,21 @@ class _Asking:
         commit = str(info["sha"])
         now = _id(info.get("id")) or id
         data = info.get("cardData")
+        problem = ""
         if isinstance(data, dict):
             front = _front_matter(data)
+        elif _has_card(info.get("siblings")):
+            front, problem = self._card(transport, now, commit)
         else:
-            front = self._card(transport, now, commit) if _has_card(info.get("siblings")) else FrontMatter()
+            front = FrontMatter()
         declaration = declare(front)
+        if declaration.license is None and not problem and _is_garbled(front.get("license")):
+            problem = "the license of its card is no text"
         gated = info.get("gated")
         return HubModel(
             id,
             "found",
+            problem,
             id=now,
             commit=commit,
             revisions=dict(self._revisions(transport, id, commit)),
@@ -196,17 +202,28 @@ class _Asking:
             except HubError:
                 continue  # it is not known then whether there is one
 
-    def _card(self, transport: Transport, id: str, commit: str) -> FrontMatter:
-        """Read the front matter of a card that the Hub could make nothing of; empty when that fails here, too."""
+    def _card(self, transport: Transport, id: str, commit: str) -> tuple[FrontMatter, str]:
+        """Read the front matter of a card that the Hub could make nothing of.
+
+        Returns:
+            The front matter, empty when that fails here, too, and why it failed.
+        """
         from huggingface_hub import hf_hub_url
 
         url = hf_hub_url(id, _CARD, revision=commit, endpoint=transport.endpoint)
         try:
-            return read_front_matter(transport.get(url, limit=_LARGEST_CARD, stop=self.stop).body)
+            body = transport.get(url, limit=_LARGEST_CARD, stop=self.stop).body
         except HubUnreachable:
             raise
-        except HubError:
-            return FrontMatter()
+        except HubError as error:
+            return FrontMatter(), f"its card was not read: {error.problem}"
+        front = read_front_matter(body)
+        if not front.readable:
+            return front, "the front matter of its card cannot be read"
+        # What is longer was cut; it may state its licence further down.
+        if front.line is None and len(body) >= _LARGEST_CARD:
+            return front, "its card is too long to be read"
+        return front, ""
 
 
 def _ids(declaration: Declaration) -> list[str]:
@@ -234,6 +251,11 @@ def _has_card(siblings: object) -> bool:
     return isinstance(siblings, list) and any(
         isinstance(sibling, dict) and sibling.get("rfilename") == _CARD for sibling in siblings
     )
+
+
+def _is_garbled(value: Located | None) -> bool:
+    """Tell whether something is stated that is no text, nor a list of texts."""
+    return value is not None and (value.kind in ("mapping", "number", "boolean") or bool(value.items))
 
 
 def _front_matter(data: Mapping[str, Any]) -> FrontMatter:

@@ -157,6 +157,7 @@ def _model_section(number: int, report: Report) -> dict[str, Any]:
         "declares": _capital(outline.declares(report.declared, one_line, outline.placed)),
         "created": _date(report.created),
         "policy": policy_line(report.settings.policy),
+        "licences": outline.licences(report),
         "comparisons": [
             _comparison(one, report, f"model-{number}-base-{rank}") for rank, one in enumerate(report.comparisons, 1)
         ],
@@ -165,7 +166,7 @@ def _model_section(number: int, report: Report) -> dict[str, Any]:
         "estimate": parents.ESTIMATE,
         "findings": [_finding(report, finding) for finding in gravest_first(report.findings)],
         "counted": outline.counted(report.findings),
-        "settings": _settings(report),
+        "settings": _settings(report) if report.command != "lint" else [],
         "command": command,
         "repeats": _COMMAND_NOTES[repeats],
     }

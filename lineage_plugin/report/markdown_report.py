@@ -180,6 +180,7 @@ def _model_section(report: Report, form: _Form, unicode: bool, *, titled: bool) 
             yield from _details(report, comparison, unicode, drawn=form is _Form.FULL)
         yield from _parents(report, unicode)
     if form is not _Form.VERDICTS:
+        yield from _licences(report)
         yield from _findings(report, unicode)
 
 
@@ -309,6 +310,12 @@ def _bars(bars: Sequence[Bar]) -> _Section:
     yield from _paragraphs(*(bar.note for bar in bars if not (bar.label or bar.bar)))
 
 
+def _licences(report: Report) -> _Section:
+    said = outline.licences(report)
+    if said:
+        yield from ("**Licences** along the declared chain:", "", *(f"- {text(line, 900)}" for line in said), "")
+
+
 def _findings(report: Report, unicode: bool) -> _Section:
     for finding in gravest_first(report.findings):
         sign = f"{_LEVELS[finding.level]} " if unicode else ""
@@ -337,7 +344,7 @@ def _place(report: Report, finding: Finding) -> str:
 
 def _footer(reports: Sequence[Report]) -> str:
     said = [f"lineage-plugin {__version__}."]
-    for bar in sorted({report.settings.bar for report in reports}):
+    for bar in sorted({report.settings.bar for report in reports if report.command != "lint"}):
         said.append(
             f"Dependence by coins is claimed from log10 E = {bar:g} on: for each pair of independent models, where the "
             f"coins are exact, the chance of ever reaching that is at most 1 in 10^{bar:g}."
