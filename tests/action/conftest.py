@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -47,7 +48,12 @@ def context(github: GitHubServer, tmp_path: Path) -> Context:
 @pytest.fixture(scope="session")
 def cache_service(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that stands for GitHub's cache service: what one run saves, the next one finds."""
-    return tmp_path_factory.mktemp("cache-service")
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # of all processes of these tests, so that one of them installs
+    folder /= "cache-service"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -130,16 +132,17 @@ class Runner:
         variables = {"CACHE_SERVICE": str(self._cache), **(environment or {})}
         command += [word for item in variables.items() for word in ("--env", "=".join(item))]
         command += [word for name in secrets or {} for word in ("--secret", name)]
-        done = subprocess.run(
-            command,
-            cwd=self.repository,
-            env={**os.environ, **(secrets or {}), "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"},
-            capture_output=True,
-            text=True,
-            timeout=280,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
+        with self._first_alone():
+            done = subprocess.run(
+                command,
+                cwd=self.repository,
+                env={**os.environ, **(secrets or {}), "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"},
+                capture_output=True,
+                text=True,
+                timeout=280,
+                check=False,
+                stdin=subprocess.DEVNULL,
+            )
         lines = []
         for text in done.stdout.splitlines():
             try:
@@ -147,6 +150,17 @@ class Runner:
             except ValueError:
                 lines.append({"msg": text})
         return Run(done.returncode == 0, lines)
+
+    @contextmanager
+    def _first_alone(self) -> Iterator[None]:
+        """Let the run that fills the cache end before others that would install the same begin."""
+        import fcntl  # which Windows lacks
+
+        with (self._cache / "lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if any(self._cache.glob("lineage-environment-*")):
+                fcntl.flock(lock, fcntl.LOCK_UN)
+            yield
 
     def _repositories(self, workflow: str) -> list[tuple[str, Path]]:
         """Name the actions that are on this machine, as the workflow and our own action name them."""

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
-import json
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +19,7 @@ from huggingface_hub.utils import _http
 from lineage_plugin.errors import UploadBlocked
 from lineage_plugin.hooks import LineageApi, install_gate
 from lineage_plugin.hooks.watch import WATCH
-from tests.hooks.repositories import ROOT, Work, work_in
+from tests.hooks.repositories import EXAMPLES, Work, work_in
 from tests.hub import TOKEN, LocalHub
 from tests.hub.samples import contents
 
@@ -30,33 +27,6 @@ BASE = "examples/base"
 REPO = "me/model"
 WEIGHTS = "model.safetensors"
 
-
-def _with_one_layer(source: Path, folder: Path) -> None:
-    """Copy an example without its later layers: a quarter of the time, and the same findings."""
-    folder.mkdir()
-    shutil.copy(source / "README.md", folder)
-    config = json.loads((source / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1}))
-    # By hand, so that no library of tensors is loaded for tests that need none.
-    data = (source / WEIGHTS).read_bytes()
-    start = 8 + int.from_bytes(data[:8], "little")
-    header, body = {}, b""
-    for name, entry in json.loads(data[8:start]).items():
-        if "data_offsets" in entry and (".layers." not in name or ".layers.0." in name):
-            first, last = entry["data_offsets"]
-            header[name] = entry | {"data_offsets": [len(body), len(body) + last - first]}
-            body += data[start + first : start + last]
-    head = json.dumps({"__metadata__": {"format": "pt"}} | header, separators=(",", ":")).encode()
-    # As the library itself writes it: aligned to 8 bytes.
-    head += b" " * (-len(head) % 8)
-    (folder / WEIGHTS).write_bytes(len(head).to_bytes(8, "little") + head + body)
-
-
-EXAMPLES = Path(tempfile.mkdtemp(prefix="lineage-examples-"))
-"""Small copies; some versions of the Hub's client leave notes in the folders that they upload."""
-atexit.register(shutil.rmtree, EXAMPLES, ignore_errors=True)
-for _name in ("base", "honest", "liar", "twin"):
-    _with_one_layer(Path(__file__).parents[2] / "examples" / _name, EXAMPLES / _name)
 
 LFS = pytest.mark.parametrize("site", ["lfs"], indirect=True)
 """For tests of what both ways of uploading have in common."""
@@ -220,7 +190,7 @@ def _made(folder: Path) -> Path:
 @pytest.fixture
 def work(tmp_path: Path, hub: LocalHub) -> Work:
     """A clone with the hook, and a Hub that has the base that the examples name."""
-    shutil.copytree(ROOT / "examples" / "base", hub.root / BASE)
+    shutil.copytree(EXAMPLES / "base", hub.root / BASE)
     made = work_in(tmp_path / "work", HF_ENDPOINT=hub.endpoint)
     made.lineage("hook", "install")
     return made

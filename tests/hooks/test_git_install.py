@@ -13,7 +13,7 @@ import pytest
 
 from lineage_plugin.errors import UsageError
 from lineage_plugin.hooks.git_install import install, status, uninstall
-from tests.hooks.repositories import Work, work_in
+from tests.hooks.repositories import EXAMPLES, Work, work_in
 
 LFS = subprocess.run(["git", "lfs", "version"], capture_output=True).returncode == 0
 THEIRS = '#!/bin/sh\nprintf "%s|" "$@" >theirs.arguments\ncat >theirs.stdin\n'
@@ -199,7 +199,7 @@ def test_options_are_those_of_the_hook(work: Work) -> None:
     policy = work.clone / "it's mine.yml"
     policy.write_text("version: 1\nlevels:\n  LIN205: off\n", encoding="utf-8")
     base = work.clone.parent / "the base"
-    shutil.copytree(Path(__file__).parents[2] / "examples/base", base)
+    shutil.copytree(EXAMPLES / "base", base)
     work.lineage("hook", "install", "--base", str(base), "--policy", policy.name, "--fail-on", "warning", "--offline")
     work.add("honest")
     work.commit()

@@ -213,7 +213,7 @@ def test_a_hostile_report_stays_in_its_section() -> None:
     assert with_section(card, section_of(report)) == card
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(attacks() | st.lists(st.sampled_from(MARKS) | attacks(), max_size=4).map("".join), st.booleans())
 def test_no_name_leaves_the_section(name: str, on_hub: bool) -> None:
     revision = name if on_hub else None

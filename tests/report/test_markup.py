@@ -160,7 +160,7 @@ def test_text_shows_what_it_was_given_and_does_nothing(value: str) -> None:
     assert_shows(text(value), value)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(attacks())
 @example("www.a`b` c")
 @example("`a`b`")
@@ -168,7 +168,7 @@ def test_text_is_inert_whatever_it_is(value: str) -> None:
     assert_shows(text(value), value)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(attacks(), attacks())
 def test_text_is_inert_below_a_paragraph_and_between_others(one: str, two: str) -> None:
     lines = [line for line in ("head", text(one), text(two)) if line]
@@ -178,7 +178,7 @@ def test_text_is_inert_below_a_paragraph_and_between_others(one: str, two: str) 
     assert page.references() == []
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(attacks())
 @example("`")
 @example("a`` ` b")
@@ -189,7 +189,7 @@ def test_a_code_span_shows_exactly_the_name(value: str) -> None:
     assert_shows(written, name, exactly=True)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(st.lists(attacks(), min_size=2, max_size=4))
 @example(["\\|", "|"])
 @example(["a\\\\|b", "`|`"])
@@ -206,7 +206,7 @@ def test_cells_stay_in_their_cells(values: list[str]) -> None:
     assert shown in page.text.replace("\n", "")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(attacks())
 def test_a_name_in_a_summary_is_inert(value: str) -> None:
     source = f"<details><summary>Base {html_code(value)}</summary>\n\nbody\n\n</details>"
@@ -216,7 +216,7 @@ def test_a_name_in_a_summary_is_inert(value: str) -> None:
     assert page.text.split("\n")[0] == f"Base {one_line(value, 200) or 'unnamed'}"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(attacks(), min_size=1, max_size=4), st.sampled_from([0, 2]))
 def test_nothing_ends_a_fenced_block(values: list[str], indent: int) -> None:
     lines = [verbatim(value) for value in values]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ from tests.fingerprint.registry.samples import commit, data
 
 ROOT = Path(__file__).parents[3]
 ROUNDS = 5
-"""Of two kills each; twice as many take half a minute."""
+"""Of two kills each."""
 
 
 class Writer:
@@ -43,14 +45,89 @@ class Writer:
             self.ready.set()
         self.ready.set()
 
-    def end(self, sent: signal.Signals | None = None) -> set[int]:
-        """Wait for the end, after a signal if there is one; return the entries that were reported."""
-        if sent is not None:
-            self.process.send_signal(sent)
-        _, self.errors = "", self.process.stderr.read() if self.process.stderr else ""
+    def end(self, sent: signal.Signals) -> set[int]:
+        """Send a signal, wait for the end and return the entries that were reported."""
+        self.process.send_signal(sent)
+        self.errors = self.process.stderr.read() if self.process.stderr else ""
         self.process.wait(120)
         self._reading.join()
         return {int(number) for line in self.lines if line not in ("ready", "end") for number in line.split()}
+
+
+class Maker:
+    """A process that has loaded all that writers need, and makes them of itself: so they are there at once."""
+
+    def __init__(self, pipes: Path) -> None:
+        self._pipes = pipes
+        command = [sys.executable, "-m", "tests.fingerprint.registry.writer"]
+        self._errors = pipes / "errors"
+        with self._errors.open("w") as errors:
+            self._process = subprocess.Popen(
+                command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, bufsize=1
+            )
+
+    def ask(self, *words: object) -> int:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(" ".join(map(str, words)) + "\n")
+        return int(self._process.stdout.readline())
+
+    def writer(self, folder: Path, seed: int, count: int) -> Forked:
+        pipe = self._pipes / f"pipe-{seed}"
+        os.mkfifo(pipe)
+        return Forked(self.ask(pipe, folder, seed, count), pipe)
+
+    def said(self) -> str:
+        """Return what it and its writers have printed about errors."""
+        return self._errors.read_text()
+
+    def close(self) -> None:
+        self._process.communicate(timeout=60)
+        assert self._process.returncode == 0
+
+
+class Forked:
+    """A writer that a :class:`Maker` has made."""
+
+    def __init__(self, pid: int, pipe: Path) -> None:
+        self.pid = pid
+        self.lines: list[str] = []
+        self.ready = threading.Event()
+        self._reading = threading.Thread(target=self._read, args=(pipe,))
+        self._reading.start()
+
+    def _read(self, pipe: Path) -> None:
+        with pipe.open() as lines:
+            for line in lines:
+                if line.endswith("\n"):
+                    self.lines.append(line.strip())
+                self.ready.set()
+        self.ready.set()
+
+    @property
+    def printing(self) -> bool:
+        return self._reading.is_alive()
+
+    def end(self, maker: Maker) -> int:
+        """Wait for the end, and return the exit code."""
+        code = maker.ask("wait", self.pid)
+        self._reading.join(60)
+        return code
+
+    def kill(self, maker: Maker) -> set[int]:
+        """Kill it, and return the entries that were reported."""
+        os.kill(self.pid, signal.SIGKILL)
+        assert self.end(maker) == -signal.SIGKILL
+        return {int(number) for line in self.lines if line not in ("ready", "end") for number in line.split()}
+
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="writers are forked")
+
+
+@pytest.fixture
+def maker(tmp_path: Path) -> Iterator[Maker]:
+    found = Maker(tmp_path)
+    yield found
+    found.close()
 
 
 def keys_in(folder: Path) -> Counter[Key]:
@@ -63,18 +140,18 @@ def key(number: int) -> Key:
 
 
 @pytest.mark.timeout(900)
-def test_kills_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
+@needs_fork
+def test_kills_lose_nothing_and_double_nothing(tmp_path: Path, maker: Maker) -> None:
     draw = random.Random(5)
     reported: dict[Path, set[int]] = {}
     for round in range(ROUNDS):
         # A few die while the registry is made; the others go on with one that grows.
         folder = tmp_path / (f"young-{round}" if round < 2 else "old")
-        writers = [Writer(folder, 2 * round + number, 2000) for number in range(2)]
+        writers = [maker.writer(folder, 2 * round + number, 2000) for number in range(2)]
         for writer in writers:
             assert writer.ready.wait(120)
             time.sleep(draw.uniform(0.0, 0.05 if round < 2 else 1.5))
-            reported.setdefault(folder, set()).update(writer.end(signal.SIGKILL))
-            assert writer.process.returncode == -signal.SIGKILL
+            reported.setdefault(folder, set()).update(writer.kill(maker))
             assert writer.lines[-1:] != ["end"], "it was killed too late"
         with Registry.open(folder, create=True) as registry:
             found = Counter(registry.catalogue())
@@ -94,14 +171,15 @@ def test_kills_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_four_writers_with_the_same_entries(tmp_path: Path) -> None:
+@needs_fork
+def test_four_writers_with_the_same_entries(tmp_path: Path, maker: Maker) -> None:
     folder, count = tmp_path / "registry", 150
-    writers = [Writer(folder, seed, count) for seed in range(4)]
+    writers = [maker.writer(folder, seed, count) for seed in range(4)]
     for writer in writers:
         assert writer.ready.wait(120)
     seen = 0
     # Meanwhile somebody reads, while files are gathered and deleted under his hands.
-    while any(writer.process.poll() is None for writer in writers):
+    while any(writer.printing for writer in writers):
         if (folder / "models.lance" / "_versions").is_dir() and any((folder / "models.lance" / "_versions").iterdir()):
             with Registry.open(folder) as registry:
                 for _ in range(5):
@@ -113,8 +191,8 @@ def test_four_writers_with_the_same_entries(tmp_path: Path) -> None:
                     assert registry.fetch(catalogue, rows) == [data(number) for number in numbers]
         time.sleep(0.05)
     for writer in writers:
-        writer.end()
-        assert (writer.process.returncode, writer.lines[-1], writer.errors) == (0, "end", "")
+        assert (writer.end(maker), writer.lines[-1]) == (0, "end")
+    assert maker.said() == ""
     assert keys_in(folder) == Counter(key(number) for number in range(count))
     with Registry.open(folder) as registry:
         assert registry.verify().broken == ()

@@ -1,12 +1,20 @@
 """A process that builds a registry: ``python -m tests.fingerprint.registry.writer FOLDER SEED COUNT``.
 
 It prints ``ready``, then the numbers of the entries of each transaction that has returned, a line each, and ``end``.
+
+Without arguments it loads what takes longest and starts no thread, and makes such processes of itself: for each line
+``OUTPUT FOLDER SEED COUNT`` one that prints into a pipe with a name. It prints their process ids, and for a line
+``wait ID`` the exit code.
 """
 
 from __future__ import annotations
 
+import importlib
+import os
 import random
 import sys
+import threading
+import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -45,5 +53,29 @@ def main(folder: str, seed: int, count: int) -> None:
     print("end", flush=True)
 
 
+def fork() -> None:
+    importlib.import_module("lance_namespace")  # two thirds of the time that lancedb takes
+    example()
+    assert "lancedb" not in sys.modules and threading.active_count() == 1, "nothing that a fork may break"
+    for line in sys.stdin:
+        first, *rest = line.split()
+        if first == "wait":
+            print(os.waitstatus_to_exitcode(os.waitpid(int(rest[0]), 0)[1]), flush=True)
+        elif pid := os.fork():
+            print(pid, flush=True)
+        else:
+            sys.stdin.close()
+            os.dup2(os.open(first, os.O_WRONLY), 1)
+            try:
+                main(rest[0], int(rest[1]), int(rest[2]))
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+
+
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    if sys.argv[1:]:
+        main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    else:
+        fork()
