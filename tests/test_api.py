@@ -171,7 +171,7 @@ def test_weights_that_cannot_be_read_are_findings(tmp_path: Path) -> None:
     pickled = tmp_path / "pickled"
     pickled.mkdir()
     (pickled / "pytorch_model.bin").write_bytes(b"\x80\x04.")
-    (pickled / "README.md").write_text("---\nbase_model: a/b\n---\n")
+    (pickled / "README.md").write_text("---\nlicense: mit\nbase_model: a/b\n---\n")
     report = check(str(pickled))
     assert (report.verdict, codes(report), report.declared.bases) == ("fail", ["LIN301"], ("a/b",))
     broken = tmp_path / "broken"
@@ -191,7 +191,7 @@ def test_wrong_paths_are_refused() -> None:
 
 def test_a_card_given_elsewhere(tmp_path: Path) -> None:
     card = tmp_path / "CARD.md"
-    card.write_text("---\nbase_model: examples/base\nbase_model_relation: finetuned\n---\n")
+    card.write_text("---\nlicense: mit\nbase_model: examples/base\nbase_model_relation: finetuned\n---\n")
     report = check(example("honest"), bases=[example("base")], card=str(card))
     assert codes(report) == ["LIN203"]
     assert report.findings[-1].file == str(card) or report.findings[0].file == str(card)

@@ -19,6 +19,7 @@ from lineage_plugin import errors
 from lineage_plugin._version import __version__
 from lineage_plugin.cli import guarded, main, parse_size, parser
 from lineage_plugin.errors import UsageError
+from lineage_plugin.policy.values import Wrong
 from lineage_plugin.report.json_report import schema
 from tests.hub import OUTSIDER, TOKEN, LocalHub
 from tests.report import samples
@@ -252,6 +253,8 @@ def test_every_error_has_its_exit_code_and_is_one_inert_line(
     def fail() -> int:
         if issubclass(kind, errors.UploadBlocked):
             raise kind(samples.HOSTILE, ["is broken\n"], exit_code=kind.exit_code)
+        if issubclass(kind, Wrong):
+            raise kind(samples.HOSTILE, 1, 1, "is broken\n")
         structured = issubclass(kind, (errors.InputError, errors.HubError))
         raise kind(samples.HOSTILE, "is broken\n") if structured else kind(samples.HOSTILE + "\nis broken")  # type: ignore[call-arg]
 

@@ -20,7 +20,9 @@ from lineage_plugin.policy.find import find_policy
 from lineage_plugin.policy.load import load_policy
 from lineage_plugin.policy.types import Policy
 from lineage_plugin.report import exit_code, wants_digests
+from lineage_plugin.report.outline import total
 from lineage_plugin.report.output import publish, wants_color
+from lineage_plugin.report.phrases import plural
 from lineage_plugin.text import one_line
 
 __all__ = ["run"]
@@ -120,6 +122,8 @@ def run(args: argparse.Namespace, options: Options, progress: Progress | None) -
     reports = [one.report for one in done if one.report is not None]
     if reports:
         publish(reports, format=args.format, output=args.output)
+        if args.output not in (None, "-") and not args.quiet:
+            _say(f"{plural(len(reports), 'card')}: {total(*reports)} The report is in {one_line(args.output, 200)}.")
     codes = [one.code if one.report is None else exit_code(one.report, args.fail_on) for one in done]
     return next((code for code in _ORDER if code in codes), 0)
 
@@ -132,11 +136,14 @@ def _each(cards: Sequence[str], wanted: _Wanted) -> Iterator[_Done]:
     if processes < 2 or wanted.hub:
         yield from map(work, cards)
         return
-    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
     from multiprocessing import get_context
 
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(work, cards, chunksize=_MANY)
+    try:
+        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+            yield from pool.map(work, cards, chunksize=_MANY)
+    except BrokenExecutor:
+        raise UsageError("a process that read cards was ended from outside, perhaps for want of memory") from None
 
 
 def _one(card: str, wanted: _Wanted) -> _Done:
@@ -176,11 +183,9 @@ def _repaired(card: str, prepared: Lint, policy: Policy | None, wanted: _Wanted)
 def _to_repair(findings: Iterable[Finding], policy: Policy | None) -> list[Finding]:
     """Return the findings that may be repaired: what somebody decided to leave as it is stays."""
     off = {code for code, level in policy.levels.items() if level == "off"} if policy is not None else set()
-    denied = policy is not None and policy.ignore_comments == "deny"
-    return [
-        found if found.code not in off and (found.ignored is None or denied) else replace(found, fix=None)
-        for found in findings
-    ]
+    if policy is not None and policy.ignore_comments == "deny":
+        findings = [replace(found, ignored=None) for found in findings]
+    return [found if found.code not in off else replace(found, fix=None) for found in findings]
 
 
 def _title(found: Finding) -> str:

@@ -153,7 +153,7 @@ def _licences(card: Card) -> tuple[LicenceOutcome, ...]:
     judged = {judgement.ancestor.id for judgement in judgements}
     where = "here; --hub asks the Hub" if card.hub is None else "to the Hub"
     unknown = tuple(
-        LicenceOutcome(claim.id, None, None, "the Hub", "ask a lawyer", f"its licence is not known {where}", None)
+        LicenceOutcome(claim.id, None, None, None, "ask a lawyer", f"its licence is not known {where}", None)
         for claim in card.declaration.bases
         if claim.id not in judged and not is_own(card, claim.id)
     )
@@ -162,7 +162,7 @@ def _licences(card: Card) -> tuple[LicenceOutcome, ...]:
             model=judgement.ancestor.id,
             via=judgement.ancestor.via,
             licence=judgement.ancestor.licence_name or judgement.ancestor.licence,
-            known_by=judgement.ancestor.known_by,
+            known_by=judgement.ancestor.known_by if judgement.ancestor.licence else None,
             outcome=judgement.verdict,
             reason=judgement.reason,
             source=None if judgement.source is None else judgement.source.source,

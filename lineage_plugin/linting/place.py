@@ -79,7 +79,9 @@ def place_of(card_or_model: str, *, name: str | None = None, options: Options) -
     where = locate(card_or_model)
     # A mistyped path is no reason to ask the Hub, however much it looks like an id.
     if not isinstance(where, str) and ("/" not in where.repo or Path(where.repo.partition("/")[0]).is_dir()):
-        raise UsageError(f"{one_line(card_or_model, 200)}: there is no such file or folder")
+        raise UsageError(
+            f"{one_line(card_or_model, 200)}: there is no such file or folder (a model of the Hub is owner/name)"
+        )
     if not isinstance(where, str):
         if name is not None:
             raise UsageError(f"{where.repo}: is on the Hub under this id; --name is for models on this machine")

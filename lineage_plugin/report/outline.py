@@ -204,4 +204,4 @@ def total(*reports: Report) -> str:
     findings = [finding for report in reports for finding in report.findings]
     fixable = sum(finding.fixable for finding in findings)
     repairs = f"{fixable} fixable with --fix" if fixable and reports[0].command == "lint" else ""
-    return ", ".join(filter(None, (counted(findings), repairs))) + "."
+    return (", ".join(filter(None, (counted(findings), repairs))) or "no findings") + "."

@@ -29,7 +29,13 @@ class Case:
 
 
 def block(*lines: str, end: str = "\n", body: str = "# Model\n") -> str:
-    """A card whose first front matter line is line 2."""
+    """A card whose first front matter line is line 2, with a licence as its last one unless it has one of its own."""
+    licence = () if any("license:" in line for line in lines) else ("license: mit",)
+    return bare(*lines, *licence, end=end, body=body)
+
+
+def bare(*lines: str, end: str = "\n", body: str = "# Model\n") -> str:
+    """A card whose first front matter line is line 2, and no more than these lines."""
     return end.join(["---", *lines, "---", body])
 
 
@@ -43,6 +49,10 @@ def unpinned(line: int) -> Found:
 
 def no_base(line: int | None) -> Found:
     return ("LIN201", "warning", line)
+
+
+def no_licence(line: int) -> Found:
+    return ("LIN206", "warning", line)
 
 
 def broken(line: int | None, level: str = "error") -> Found:
@@ -79,7 +89,7 @@ GOOD = [
     Case("folded block", block("base_model: >-", "", "  owner/name", PIN), base("owner/name", 4)),
     Case("literal block", block("base_model: |", "  owner/name", PIN), base("owner/name", 3)),
     Case("comments and blank lines", block("# why", "", "base_model: owner/name  # the base", PIN), base("owner/name", 4)),
-    Case("flow mapping", block("{base_model: o/n,", f" base_model_revision: {HASH}}}"), base("o/n", 2)),
+    Case("flow mapping", block("{base_model: o/n, license: mit,", f" base_model_revision: {HASH}}}"), base("o/n", 2)),
     Case("same id at two commits", block("base_model: [o/n@aaaaaaa, o/n@bbbbbbb]"), (("o/n", "aaaaaaa", 2), ("o/n", "bbbbbbb", 2)), effective="merge"),
     Case("hash that is a number", block("base_model: o/n", "base_model_revision: 1234567"), base("o/n", 2, "1234567")),
     Case("hash that is a float", block("base_model: o/n", "base_model_revision: 12345e7"), base("o/n", 2, "12345e7")),
@@ -89,19 +99,19 @@ GOOD = [
     Case("byte order mark", b"\xef\xbb\xbf" + block("base_model: o/n", PIN).encode(), base("o/n", 2)),
     Case("byte order mark in text", "\ufeff" + block("base_model: o/n", PIN), base("o/n", 2)),
     Case("blank lines first", "\n\n" + block("base_model: o/n", PIN), base("o/n", 4)),
-    Case("no body", f"---\nbase_model: o/n\n{PIN}\n---", base("o/n", 2)),
-    Case("closing fence with blanks", f"---\nbase_model: o/n\n{PIN}\n---  \n# x", base("o/n", 2)),
+    Case("no body", f"---\nbase_model: o/n\n{PIN}\nlicense: mit\n---", base("o/n", 2)),
+    Case("closing fence with blanks", f"---\nbase_model: o/n\n{PIN}\nlicense: mit\n---  \n# x", base("o/n", 2)),
     Case("fences in the body", block("base_model: o/n", PIN, body="text\n---\nbase_model: other/one\n---\n"), base("o/n", 2)),
     Case("dashes inside a value", block("base_model: o/n", PIN, "title: a --- b", "x: '----'"), base("o/n", 2)),
     Case("alias", block("x: &b o/n", "base_model: *b", PIN), base("o/n", 3)),
     Case("alias of a list", block("x: &b [o/n]", "base_model: *b", PIN), base("o/n", 2)),
     Case("unicode around", block("title: 模型 🤗", "base_model: o/n", PIN, "x: é"), base("o/n", 3)),
-    Case("unicode line separator", block("title: a\u2028 b\u0085 c", "base_model: o/n", PIN), base("o/n", 3)),
+    Case("unicode line separator", block("title: a\u2028 b\u0085 c", "base_model: o/n", PIN), base("o/n", 3), (broken(2), broken(2))),
     Case("explicit string tag", block("base_model: !!str 1234", PIN), base("1234", 2)),
     Case("explicit key", block("? base_model", ": o/n", PIN), base("o/n", 3)),
     Case("evaluation results", block("model-index:", "- name: x", "  results: []", "base_model: o/n", PIN), base("o/n", 5)),
     Case("large body", block("base_model: o/n", PIN, body="word " * 500_000), base("o/n", 2)),
-    Case("document end", block("base_model: o/n", PIN, "..."), base("o/n", 2)),
+    Case("document end", block("base_model: o/n", PIN, "license: mit", "..."), base("o/n", 2)),
 ]  # fmt: skip
 
 NO_BASE = [
@@ -112,7 +122,7 @@ NO_BASE = [
     Case("front matter too late", "# Title\n---\nbase_model: o/n\n---\n", (), (no_base(1),), says="no front matter"),
     Case("empty front matter", "---\n---\n# Title\n", (), (no_base(1),)),
     Case("blank front matter", "---\n\n---\n# Title\n", (), (no_base(1),)),
-    Case("comment only", block("# base_model: o/n"), (), (no_base(1),)),
+    Case("comment only", bare("# base_model: o/n"), (), (no_base(1),)),
     Case("other keys", "\n" + block("license: mit"), (), (no_base(2),)),
     Case("null", block("license: mit", "base_model:"), (), (no_base(3),), says="base_model is empty"),
     Case("tilde", block("base_model: ~"), (), (no_base(2),)),
@@ -186,18 +196,29 @@ VALUES = [
     Case("new version elsewhere", block("base_model: a/b", PIN, "new_version: ../x"), base("a/b", 2), (broken(4, "warning"),)),
 ]  # fmt: skip
 
+LICENCE = [
+    Case("no licence", bare("base_model: o/n", PIN), base("o/n", 2), (no_licence(1),), says="states no licence"),
+    Case("no licence after blank lines", "\n\n" + bare("base_model: o/n", PIN), base("o/n", 4), (no_licence(3),)),
+    Case("empty licence", block("base_model: o/n", PIN, "license:"), base("o/n", 2), (no_licence(4),), says="states no licence"),
+    Case("list of empty licences", block("base_model: o/n", PIN, "license: ['', ' ']"), base("o/n", 2), (no_licence(4),)),
+    Case("nothing of a model", bare("title: notes"), (), (no_base(1),)),
+    Case("neither base nor licence", bare("library_name: peft"), (), (no_base(1), no_licence(1))),
+    Case("unknown licence", block("license: mitt", "base_model: o/n", PIN), base("o/n", 3), (no_licence(2),), says='"mitt" is known neither'),
+    Case("hundreds of licences", block("base_model: o/n", PIN, "license:", *["- x y"] * 300), base("o/n", 2), tuple(no_licence(i) for i in range(5, 21))),
+]  # fmt: skip
+
 _LAUGHS = [f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join(['*' + chr(97 + i)] * 9)}]" for i in range(9)]
 
 SYNTAX = [
     Case("not closed", "---\nbase_model: o/n\n", (), (broken(1),), says="not closed"),
     Case("fence alone", "---", (), (broken(1),), says="not closed"),
-    Case("fence with blanks", "\n--- \nbase_model: o/n\n" + PIN + "\n---\n", base("o/n", 3), (broken(2, "warning"),)),
-    Case("list at the top", block("- base_model", "- o/n"), (), (broken(2),), says="is a list"),
-    Case("text at the top", block("", "just words"), (), (broken(3),), says="is a string"),
-    Case("number at the top", block("42"), (), (broken(2),), says="is a number"),
+    Case("fence with blanks", "\n--- \nbase_model: o/n\nlicense: mit\n" + PIN + "\n---\n", base("o/n", 3), (broken(2, "warning"),)),
+    Case("list at the top", bare("- base_model", "- o/n"), (), (broken(2),), says="is a list"),
+    Case("text at the top", bare("", "just words"), (), (broken(3),), says="is a string"),
+    Case("number at the top", bare("42"), (), (broken(2),), says="is a number"),
     Case("colon in a value", block("license: mit", "base_model: a: b"), (), (broken(3),), says="mapping values"),
     Case("open quote", block("license: mit", "base_model: 'o/n"), (), (broken(3),)),
-    Case("open quote before blank lines", block("base_model: 'o/n", "", "", ""), (), (broken(2),)),
+    Case("open quote before blank lines", bare("base_model: 'o/n", "", "", ""), (), (broken(2),)),
     Case("open bracket", block("base_model: [a/b", "license: mit"), (), (broken(3),)),
     Case("tab indentation", block("base_model:", "\t- a/b"), (), (broken(3),), says="a tab"),
     Case("wrong indentation", block("base_model:", "  - a/b", " - c/d"), (), (broken(4),)),
@@ -237,4 +258,4 @@ SYNTAX = [
     Case("two megabytes of fences", "---\n" + "x\n" * 1_000_000, (), (broken(1),), says="exceeds"),
 ]  # fmt: skip
 
-CASES: tuple[Case, ...] = (*GOOD, *NO_BASE, *RELATION, *VALUES, *SYNTAX)
+CASES: tuple[Case, ...] = (*GOOD, *NO_BASE, *RELATION, *VALUES, *LICENCE, *SYNTAX)

@@ -69,13 +69,13 @@ def test_lines_exist(case: Case) -> None:
     ],
 )
 def test_nearest_relation_is_suggested(name: str, relation: str) -> None:
-    _, findings = read_card(f"---\nbase_model: o/n@v1\nbase_model_relation: {name}\n---\n")
+    _, findings = read_card(f"---\nlicense: mit\nbase_model: o/n@v1\nbase_model_relation: {name}\n---\n")
     assert [finding.code for finding in findings] == ["LIN203"]
     assert findings[0].help.startswith(f"Did you mean {relation}?")
 
 
 def test_no_suggestion_for_something_else() -> None:
-    _, findings = read_card("---\nbase_model: o/n@v1\nbase_model_relation: xyzzy\n---\n")
+    _, findings = read_card("---\nlicense: mit\nbase_model: o/n@v1\nbase_model_relation: xyzzy\n---\n")
     assert findings[0].help == "Use one of adapter, finetune, merge, quantized."
 
 

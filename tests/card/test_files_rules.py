@@ -338,9 +338,12 @@ def test_lin211_of_the_tokenizer() -> None:
         (("configs:", "- config_name: default", "  data_files: x.parquet"), (), "dataset", 3),
         (("task_categories: [text-generation]", "size_categories: [1K<n<10K]"), (), "dataset", 4),
         (("task_categories: [text-generation]",), (), "dataset", 3),
-        (("annotations_creators: [found]",), (WHOLE,), "dataset", 3),
+        (("annotations_creators: [found]",), ("train.csv",), "dataset", 3),
         (("title: x", "sdk: gradio", "app_file: app.py"), (), "Space", 4),
         (("sdk: docker", "colorFrom: red"), (), "Space", 3),
+        # Beside weights a card is held to what a model's has to say, whatever it says of itself.
+        (("annotations_creators: [found]",), (WHOLE,), None, None),
+        (("title: x", "sdk: gradio", "app_file: app.py"), (WHOLE,), None, None),
         # Cards of models, with keys of others
         (("task_categories: [text-generation]",), (WHOLE,), None, None),
         (("task_categories: [x]", "base_model: o/n"), (), None, None),

@@ -36,7 +36,7 @@ def config(name: str, revision: str = "null") -> str:
 
 def test_adapter_stands_in_for_a_silent_card() -> None:
     declaration, findings = read_card("---\nlicense: mit\n---\n", adapter_config=config('"o/n"', '"abcdef0"'))
-    assert declaration.bases == (BaseClaim("o/n", "abcdef0", "adapter_config.json", 3, None),)
+    assert declaration.bases == (BaseClaim("o/n", "abcdef0", "adapter_config.json", 3, 30),)
     assert (declaration.file, declaration.line) == ("adapter_config.json", 3)
     assert (declaration.relation, declaration.effective_relation) == (None, "adapter")
     assert [(f.code, f.level, f.file, f.line) for f in findings] == [("LIN201", "note", "README.md", 1)]
@@ -55,9 +55,9 @@ def test_adapter_stands_in_for_a_missing_card() -> None:
 
 
 def test_card_comes_before_the_adapter() -> None:
-    declaration, findings = read_card("---\nbase_model: a/b@v1\n---\n", adapter_config=config('"o/n"'))
+    declaration, findings = read_card("---\nbase_model: a/b@v1\nlicense: mit\n---\n", adapter_config=config('"o/n"'))
     assert [claim.id for claim in declaration.bases] == ["a/b"]
-    assert declaration.adapter == BaseClaim("o/n", None, "adapter_config.json", 3, None)
+    assert declaration.adapter == BaseClaim("o/n", None, "adapter_config.json", 3, 30)
     assert declaration.effective_relation == "adapter"
     (found,) = findings
     assert (found.code, found.level, found.file, found.line) == ("LIN204", "warning", "adapter_config.json", 3)
@@ -85,7 +85,7 @@ def test_a_claim_of_the_weights_is_a_note_at_the_line_of_the_card() -> None:
 
 def test_a_base_that_reads_like_a_copy_of_the_declared_one_is_a_note() -> None:
     for named, level in (("unsloth/N-bnb-4bit", "note"), ("x/N", "note"), ("x/N-Instruct", "warning")):
-        _, (found,) = read_card("---\nbase_model: o/n@v1\n---\n", adapter_config=config(f'"{named}"'))
+        _, (found,) = read_card("---\nbase_model: o/n@v1\nlicense: mit\n---\n", adapter_config=config(f'"{named}"'))
         assert (found.code, found.level) == ("LIN204", level)
 
 
@@ -96,7 +96,7 @@ def test_a_count_that_is_no_count_claims_nothing(count: object) -> None:
 
 
 def test_adapter_pins_the_base_that_both_name() -> None:
-    card = "---\nbase_model: [o/n, a/b@v1]\n---\n"
+    card = "---\nbase_model: [o/n, a/b@v1]\nlicense: mit\n---\n"
     declaration, findings = read_card(card, adapter_config=config('"o/n"', '"v2"'))
     assert [(claim.id, claim.revision, claim.file) for claim in declaration.bases] == [
         ("o/n", "v2", "README.md"),
@@ -123,7 +123,7 @@ def test_adapter_pins_the_base_that_both_name() -> None:
     ],
 )
 def test_unusable_adapter_configurations(content: str | bytes, level: str, line: int | None, says: str) -> None:
-    declaration, findings = read_card("---\nbase_model: a/b@v1\n---\n", adapter_config=content)
+    declaration, findings = read_card("---\nbase_model: a/b@v1\nlicense: mit\n---\n", adapter_config=content)
     assert [claim.id for claim in declaration.bases] == ["a/b"]
     assert declaration.adapter is None
     assert declaration.is_adapter
@@ -134,12 +134,12 @@ def test_unusable_adapter_configurations(content: str | bytes, level: str, line:
 
 @pytest.mark.parametrize("content", [config("null"), config('""'), "{}"])
 def test_adapter_configurations_that_name_nothing(content: str) -> None:
-    declaration, findings = read_card("---\nbase_model: a/b@v1\n---\n", adapter_config=content)
+    declaration, findings = read_card("---\nbase_model: a/b@v1\nlicense: mit\n---\n", adapter_config=content)
     assert declaration.adapter is None
     assert findings == ()
 
 
-def test_adapter_line_is_that_of_the_last_key() -> None:
+def test_the_place_of_an_adapter_is_that_of_the_last_value() -> None:
     rows = (
         '{"base_model_name_or_path": "a/a",',
         '"note": "\\"base_model_name_or_path\\": ",',
@@ -148,7 +148,7 @@ def test_adapter_line_is_that_of_the_last_key() -> None:
     )
     content = "\r\n".join(rows)
     declaration, _ = read_card(None, adapter_config=content)
-    assert [(claim.id, claim.line) for claim in declaration.bases] == [("b/b", 3)]
+    assert [(claim.id, claim.line, claim.column) for claim in declaration.bases] == [("b/b", 4, 1)]
 
 
 @pytest.mark.parametrize(

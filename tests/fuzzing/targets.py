@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 
 from lineage_plugin.anatomy import analyse
-from lineage_plugin.card import read_card
 from lineage_plugin.checkpoint.local import open_local
 from lineage_plugin.checkpoint.names import is_printable_name
 from lineage_plugin.checkpoint.types import Checkpoint, Selection, TensorInfo
@@ -25,6 +24,11 @@ from lineage_plugin.fingerprint.file import FILE, read_fingerprint, to_bytes
 from lineage_plugin.fingerprint.grids import quantise_axes, quantise_energy, quantise_strength
 from lineage_plugin.fingerprint.make import fingerprint_of
 from lineage_plugin.fingerprint.types import Fingerprint, Shelf, Source, StreamSketch, Strip, TokenizerSketch
+from lineage_plugin.linting.diff import unified_diff
+from lineage_plugin.linting.lint import prepare, report_on
+from lineage_plugin.linting.repair import fixed
+from lineage_plugin.options import Options
+from lineage_plugin.report import render
 from lineage_plugin.tokens import read_vocabulary
 from tests.fuzzing.accidents import ACCIDENTS
 
@@ -165,9 +169,18 @@ def _use_tokenizer(folder: Path, rng: random.Random) -> bool:
 
 
 def _use_card(folder: Path, rng: random.Random) -> bool:
-    checkpoint = open_local(folder)
-    _, findings = read_card(checkpoint.data("README.md"), adapter_config=checkpoint.data("adapter_config.json"))
-    assert all(finding.message.isprintable() for finding in findings)
+    """Lint the card in its place, repair it, and write the report."""
+    options = Options(offline=True)
+    prepared = prepare(str(folder), name="owner/mine", options=options)
+    card = prepared.place.card
+    found = prepared.findings(card)
+    assert all((one.message + one.help).isprintable() for one in found)
+    assert all((one.line is None or one.line > 0) and (one.column is None or one.column > 0) for one in found)
+    render(report_on(prepared, card, policy=None, options=options), "json")
+    if card is not None:
+        repaired = fixed(prepared.findings, card)
+        assert not [why for _, why in repaired.refused if "report it" in why], repaired
+        unified_diff(card, repaired.card, "README.md")
     return True
 
 
@@ -240,6 +253,30 @@ datasets: {x: 1, y: [2, 3]}
 ---
 # Text
 """
+_BESIDE = {
+    "README.md": b"""---
+base_model: [https://huggingface.co/owner/name, Owner/Name]  # lineage: ignore[LIN205] pinned elsewhere
+base_model_relation: Merged
+license: Apache 2.0
+license_name: "{{ license }}"
+tags: [merge, mergekit]
+---
+# Mine
+
+This is a merge of [owner/name](https://huggingface.co/owner/name). License: [More Information Needed]
+
+```yaml
+merge_method: slerp
+base_model: owner/name
+slices: [{sources: [{model: owner/name, layer_range: [0, 2]}, {model: other/name+x/lora, layer_range: [0, 2]}]}]
+```
+""",
+    "config.json": b"""{"_name_or_path": "owner/first", "model_type": "llama", "vocab_size": 5,
+ "quantization_config": {"quant_method": "gptq", "bits": 4}}""",
+    "tokenizer_config.json": b"""{"name_or_path": "other/name",
+ "added_tokens_decoder": {"7": {"content": "<pad>"}}}""",
+    "mergekit_config.yml": b"merge_method: linear\nmodels: [{model: owner/name}, {model: third/name}]\n",
+}
 _TOKENIZER = {
     "version": "1.0",
     "added_tokens": [{"id": 15, "content": "<s>", "special": True}],
@@ -351,9 +388,10 @@ _SMALL_FILES: dict[str, Target] = {
         {
             "card": _llama({"README.md": _CARD.encode()}),
             "adapter": _llama({"README.md": _CARD.encode(), "adapter_config.json": _dumped(_ADAPTER)}),
+            "beside": _llama(_BESIDE),
         },
         _use_card,
-        frozenset({"README.md", "adapter_config.json"}),
+        frozenset({"README.md", "adapter_config.json", *_BESIDE}),
     ),
     "tokenizer": Target(
         "tokenizer",

@@ -6,6 +6,7 @@ import copy
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jsonschema
@@ -24,6 +25,7 @@ from lineage_plugin.judge.types import (
     Interval,
     LayerEvidence,
     LevelChange,
+    LicenceOutcome,
     MergeParent,
     PolicyUse,
     Report,
@@ -68,6 +70,7 @@ def test_the_fields_are_those_of_the_contract() -> None:
             "merge",
             "closest",
             "findings",
+            "licences",
             "verdict",
             "summary",
             "cost",
@@ -83,6 +86,35 @@ def test_the_fields_are_those_of_the_contract() -> None:
     assert comparison["layers"][5] == {"suspect": "5", "base": "5", "coins": 256, "heads": 256, "cosine": 0.97}
     assert document["declared"]["source"] == {"file": "README.md", "line": 3}
     assert document["findings"][0]["code"] == "LIN107"
+
+
+def test_licences_along_the_chain_are_written() -> None:
+    unknown = replace(LLAMA, model="o/n\ud800\x1b", via=None, licence=None, source=None, duties=())
+    document = parsed(replace(samples.twin(), licences=(LLAMA, unknown)))
+    VALIDATOR.validate(document)
+    assert document["licences"] == [
+        {
+            "model": "meta-llama/Llama-3.1-8B",
+            "via": "acme/tuned-llama",
+            "licence": "llama3.1",
+            "known_by": "its id",
+            "outcome": "incompatible",
+            "reason": "its terms go with every copy",
+            "source": "1.b.i of the agreement, https://example.org/LICENSE",
+            "duties": ["show the words: 1.b.i(B)", "name it so: 1.b.i"],
+        },
+        {
+            "model": "o/n\N{REPLACEMENT CHARACTER}\x1b",
+            "via": None,
+            "licence": None,
+            "known_by": "its id",
+            "outcome": "incompatible",
+            "reason": "its terms go with every copy",
+            "source": None,
+            "duties": [],
+        },
+    ]
+    assert parsed(samples.twin())["licences"] == []
 
 
 def test_the_evidence_about_changed_and_disguised_models_is_written() -> None:
@@ -252,9 +284,21 @@ def _set(path: str, value: object) -> Callable[[dict[str, Any]], None]:
     return change
 
 
+LLAMA = LicenceOutcome(
+    model="meta-llama/Llama-3.1-8B",
+    via="acme/tuned-llama",
+    licence="llama3.1",
+    known_by="its id",
+    outcome="incompatible",
+    reason="its terms go with every copy",
+    source="1.b.i of the agreement, https://example.org/LICENSE",
+    duties=("show the words: 1.b.i(B)", "name it so: 1.b.i"),
+)
+
+
 def everything() -> Report:
     """A report in which no part is absent."""
-    return samples.report(
+    found = samples.report(
         *samples.disguised().comparisons,
         findings=samples.unrelated().findings,
         merge=samples.merged_from(),
@@ -270,6 +314,7 @@ def everything() -> Report:
             )
         ),
     )
+    return replace(found, licences=(LLAMA,))
 
 
 WRONG = {
@@ -288,6 +333,11 @@ WRONG = {
     "exact is no boolean": _set("comparisons.0.evidence.exact", 1),
     "curve point with one number": _set("comparisons.0.inheritance.curve.0", [0.1]),
     "curve point with three": _set("comparisons.0.inheritance.curve.0", [0.1, 1, 1]),
+    "licence outcome": _set("licences.0.outcome", "legal"),
+    "licence known by hearsay": _set("licences.0.known_by", 7),
+    "licence of no model": _set("licences.0.model", None),
+    "duties as one text": _set("licences.0.duties", "show the words"),
+    "additional field in a licence": _set("licences.0.advice", "sue"),
     "finding level": _set("findings.0.level", "fatal"),
     "finding code": _set("findings.0.code", "E501"),
     "finding line 0": _set("findings.0.line", 0),
