@@ -17,7 +17,7 @@ class HubModel:
         asked: The id that was asked for.
         state: ``found``; ``missing``: there is none, or none that may be seen; ``denied``: it is private or the token
             does not do; ``unknown``: the Hub could not be asked.
-        problem: Why it was not found; empty when it was.
+        problem: Why it was not found; of one that was found, why its licence could not be read; else empty.
         id: The id it has now; another one than ``asked`` when it was renamed.
         commit: The commit that its default branch is at.
         revisions: For each revision that a card pins it to, the commit, or None when there is no such revision.

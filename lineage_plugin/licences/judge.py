@@ -1,6 +1,7 @@
 """Whether the licence of a model goes with those of the models it is made from.
 
-Adapters, quantised models and merges are derivatives like fine-tunes, and a merge has the duties of all its parents.
+Adapters, quantised models and merges are judged as derivatives like fine-tunes, and a merge has the duties of all its
+parents; that it is open whether an adapter is one, the findings say.
 The judgement is a conservative reading of clauses: ``incompatible`` only where a clause leaves no doubt, ``ask a
 lawyer`` wherever one would have to weigh something, and a licence whose text was not read is always weighed. It is no
 legal advice: whether weights are protected, and by what, courts have hardly said.

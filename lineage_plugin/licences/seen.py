@@ -18,15 +18,20 @@ _TARGET: Final = re.compile(r"\]\([^()\s]{0,2000}\)")
 _TAG: Final = re.compile(r"<[a-zA-Z/][^<>]{0,2000}>")
 _ENTITY: Final = re.compile(r"&(?:nbsp|#160|#x[aA]0|quot|ldquo|rdquo|#8220|#8221);|%20|%C2%A0", re.IGNORECASE)
 _NOT_A_WORD: Final = re.compile(r"[\W_]+")
-_SENTENCE_END: Final = re.compile(r"(?<=[.!?;])\s+|\n\s*\n")
+_SENTENCE_END: Final = re.compile(
+    r"(?<=[.!?;])\s+|\n\s*\n|[ ]{2}\n|\n(?=[ \t]{0,40}(?:[-*+#|>]|\d{1,3}[.)]))|\||<br\b", re.IGNORECASE
+)
+"""Ends of sentences, of list items, of cells in a table and of lines that end where they are broken."""
 _LICENCE: Final = "(?:license|licenses|terms|agreement)"
 _BEFORE: Final = r"(?:(?:s|ai|community|model|usage|use) ){0,2}"
 """Words that may stand between the name of a model and the word licence, such as in "Meta's Llama 3.1 Community"."""
 _NOT: Final = r"(?:not|no|never|neither|nor|cannot|\w{2,8}n t)"
 _DENIED: Final = re.compile(rf" {_NOT} (?!(?:only|just) )(?:(?!unless |until |before |without )\S+ ){{0,7}}$")
-_DENIED_AFTER: Final = re.compile(rf"(?:\S+ ){{0,3}}(?:do|does|is|are) (?:not|no longer) (?:apply|valid|used|part|in) ")
-_NAMES_NO_MODEL: Final = ("community", "other")
-"""Classes of licences whose ids may be the name of the models: these count only beside the word licence."""
+_DENIED_AFTER: Final = re.compile(r"(?:\S+ ){0,3}(?:do|does|is|are) (?:not|no longer) (?:apply|valid|used|part|in) ")
+_NAMES_A_MODEL: Final = ("community", "other")
+"""Classes of licences whose ids may be names of models, too: these count only beside the word licence."""
+_NO_VENDOR: Final = ("copyleft", "share-alike")
+"""Classes of licences that no spelling confuses with a model."""
 
 
 def plain_text(text: str) -> str:
@@ -76,7 +81,8 @@ def mentions(card: Iterable[str], licence: Licence) -> bool:
     """
     pattern = _called(licence)
     return any(
-        not _DENIED.search(sentence[: match.start() + 1]) and not _DENIED_AFTER.match(sentence[match.end() :])
+        not _DENIED.search(sentence, max(0, match.start() - 160), match.start() + 1)
+        and not _DENIED_AFTER.match(sentence[match.end() :])
         for sentence in card
         for match in pattern.finditer(sentence)
     )
@@ -87,8 +93,10 @@ def _called(licence: Licence) -> re.Pattern[str]:
     """Return what finds a licence in a sentence, the blank before it included, the one after it too."""
     stems = {_spelt(stem) for stem in (licence.id, *licence.aliases)} - {""}
     whole = {_spelt(name) for name in licence.names} | {stem for stem in stems if re.search(rf" {_LICENCE}\b", stem)}
-    if licence.kind not in _NAMES_NO_MODEL:
-        whole |= {_spelt(one) for one in (licence.id, *licence.aliases) if "-" in one}
+    if licence.kind not in _NAMES_A_MODEL and "-" in licence.id:
+        whole.add(_spelt(licence.id))
+    if licence.kind in _NO_VENDOR or licence.id.startswith("cc-"):
+        whole |= {_spelt(alias) for alias in licence.aliases}
     any_stem = "|".join(sorted(map(re.escape, stems)))
     ways = [
         *sorted(map(re.escape, whole)),

@@ -212,16 +212,18 @@ class _Asking:
 
         url = hf_hub_url(id, _CARD, revision=commit, endpoint=transport.endpoint)
         try:
-            body = transport.get(url, limit=_LARGEST_CARD, stop=self.stop).body
+            answer = transport.get(url, limit=_LARGEST_CARD, stop=self.stop)
         except HubUnreachable:
             raise
         except HubError as error:
             return FrontMatter(), f"its card was not read: {error.problem}"
-        front = read_front_matter(body)
+        if answer.status not in (200, 206):
+            return FrontMatter(), f"its card was not read: the Hub answered HTTP {answer.status}"
+        front = read_front_matter(answer.body)
         if not front.readable:
             return front, "the front matter of its card cannot be read"
         # What is longer was cut; it may state its licence further down.
-        if front.line is None and len(body) >= _LARGEST_CARD:
+        if front.line is None and len(answer.body) >= _LARGEST_CARD:
             return front, "its card is too long to be read"
         return front, ""
 

@@ -195,12 +195,136 @@ def test_a_licence_that_only_the_text_names_is_a_warning() -> None:
     assert "licence mit stands beside llama3.1" in found.message and "which only the text names" in found.message
 
 
-def test_adapters_and_quantised_models_are_derivatives() -> None:
-    for relation in ("adapter", "quantized", "merge"):
+def test_quantised_models_and_merges_are_derivatives() -> None:
+    for relation in ("quantized", "merge"):
         card = _card("license: mit", "base_model: google/gemma-2-2b", f"base_model_relation: {relation}")
         assert "error" in {f.level for f in _found(card)}, relation
-    found = _found(_card("license: mit"), adapter_config='{"base_model_name_or_path": "google/gemma-2-2b"}')
+
+
+@pytest.mark.parametrize(
+    ("lines", "adapter_config"),
+    [
+        (("base_model: google/gemma-2-2b", "base_model_relation: adapter"), None),
+        ((), '{"base_model_name_or_path": "google/gemma-2-2b"}'),
+        (("base_model: google/gemma-2-2b", "tags: [lora]"), None),
+    ],
+)
+def test_of_an_adapter_it_is_open_whether_it_is_a_derivative(
+    lines: tuple[str, ...], adapter_config: str | None
+) -> None:
+    (found,) = _found(_card("license: mit", *lines), adapter_config=adapter_config)
+    assert found.level == "warning" and "licence mit does not go with gemma" in found.message
+    assert "Whether an adapter is a derivative of its base is open in law." in found.help
+    merged = _found(_card("license: mit", "base_model: google/gemma-2-2b", "tags: [lora]"), files=FILES)
+    assert "error" in {f.level for f in merged}
+
+
+SDXL = ("license: apache-2.0", "base_model: stabilityai/stable-diffusion-xl-base-1.0")
+
+
+@pytest.mark.parametrize(
+    ("lines", "beside"),
+    [
+        (("tags: [art, t2i-adapter, image-to-image]",), Beside()),
+        (("tags: textual_inversion", "base_model_relation: adapter"), Beside()),
+        (("library_name: saelens",), Beside()),
+        ((), Beside(config={"_class_name": "T2IAdapter"})),
+        ((), Beside(config={"_class_name": "ControlNetModel"})),
+        ((), Beside(files=("README.md", "learned_embeds.safetensors"))),
+        ((), Beside(files=("README.md", "sdxl_models/ip-adapter_sdxl.safetensors"))),
+    ],
+)
+def test_what_holds_nothing_of_the_base_is_for_a_lawyer(lines: tuple[str, ...], beside: Beside) -> None:
+    _, findings = read_card(_card(*SDXL, *lines), beside=beside)
+    found = [f for f in findings if f.code == "LIN206"]
+    assert [f.level for f in found if "for a lawyer" in f.message] == ["note"]
+    assert not [f for f in found if f.level != "note"]
+
+
+def test_only_what_says_so_holds_nothing_of_the_base() -> None:
+    for config in ({"_class_name": "UNet2DConditionModel"}, {"_class_name": ["ControlNetModel"]}, {}):
+        _, findings = read_card(_card(*SDXL, "tags: [art]"), beside=Beside(config=config))
+        assert "error" in {f.level for f in findings if f.code == "LIN206"}
+
+
+def test_a_card_that_hands_out_terms_has_done_its_duties() -> None:
+    lines = ("license: llama3.1", "base_model: meta-llama/Meta-Llama-3.1-8B")
+    gated = 'extra_gated_prompt: "### LLAMA 3.1 COMMUNITY LICENSE AGREEMENT"'
+    assert _found(_card(*lines, gated), name="me/mine", files=NO_LICENCE) == []
+    gemma = ("license: gemma", "base_model: google/gemma-2-9b")
+    assert _found(_card(*gemma, "extra_gated_heading: Access Gemma on Hugging Face"), files=NO_LICENCE) == []
+    for nothing in ("extra_gated_prompt:", "extra_gated_prompt: ' '", "extra_gated_fields: {a: text}"):
+        assert [f for f in _found(_card(*lines, nothing), files=NO_LICENCE) if f.level == "warning"], nothing
+    assert "error" in {f.level for f in _found(_card("license: mit", lines[1], "extra_gated_heading: Terms"))}
+
+
+def test_duties_of_an_unnamed_model_may_be_the_owners() -> None:
+    lines = (
+        "license: other",
+        "license_name: qwen",
+        "license_link: https://huggingface.co/Qwen/Qwen2.5-72B-Instruct/blob/main/LICENSE",
+        "base_model: Qwen/Qwen2.5-72B",
+    )
+    assert _found(_card(*lines), name="Qwen/Qwen2.5-72B-Instruct", files=FILES) == []
+    (unnamed,) = _found(_card(*lines), files=FILES)
+    assert unnamed.level == "warning" and "the owner of the base has no such duty; --name tells" in unnamed.help
+    (named,) = _found(_card(*lines), name="me/mine", files=FILES)
+    assert "the licence lets it stand elsewhere, too." in named.help and "--name" not in named.help
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_words_to_show_are_a_note_of_quantised_copies(declared: bool) -> None:
+    relation = ("base_model_relation: quantized",) if declared else ()
+    beside = Beside(files=FILES) if declared else Beside(files=FILES, relation="quantized", quantisation="gptq")
+    card = _card("license: llama3.1", "base_model: meta-llama/Llama-3.1-8B", *relation)
+    _, findings = read_card(card, name="me/mine-GPTQ", beside=beside)
+    (note,) = [f for f in findings if f.code == "LIN206"]
+    assert note.level == "note" and note.message.startswith('README.md does not show "Built with Llama"')
+    assert "elsewhere" in note.help
+
+
+@pytest.mark.parametrize("values", ["[mit, other]", "[other, mit]", "[mit, home-made]", "[mit, other, unknown]"])
+def test_a_licence_of_unknown_text_excuses_nothing(values: str) -> None:
+    found = _found(_card(f"license: {values}", "license_name: mine", "base_model: google/gemma-2-2b"))
     assert "error" in {f.level for f in found}
+    found = _found(_card("license: [mit, gemma, other]", "license_name: mine", "base_model: google/gemma-2-2b"))
+    assert "error" not in {f.level for f in found}
+
+
+def test_other_without_a_name_is_told_once() -> None:
+    lines = ("license: other", "base_model: google/gemma-2-2b")
+    (warning,) = _found(_card(*lines))
+    assert warning.level == "warning" and "without license_name" in warning.message
+    (note,) = _found(_card(*lines, "license_name: mine", "license_link: LICENSE"))
+    assert note.level == "note" and "for a lawyer" in note.message
+
+
+@pytest.mark.parametrize("value", ["{a: mit}", "[[mit]]", "2.0"])
+def test_a_licence_that_is_no_text_is_no_way_round_the_bases(value: str) -> None:
+    (warning,) = _found(_card(f"license: {value}", "base_model: google/gemma-2-2b"))
+    assert warning.level == "warning" and "states no licence that can be read" in warning.message
+    assert "google/gemma-2-2b (known from its id) has gemma" in warning.message and "`license: gemma`" in warning.help
+    assert _found(_card(f"license: {value}", "base_model: Qwen/Qwen2.5-7B")) == []
+
+
+def test_all_lines_of_a_licence_are_proposed() -> None:
+    wanted = ("`license: other`", "`license_name: qwen-research`", "`license_link: https://")
+    for lines in (("base_model: Qwen/Qwen2.5-3B",), ("license: mit", "base_model: Qwen/Qwen2.5-3B")):
+        assert any(all(line in f.help for line in wanted) for f in _found(_card(*lines))), lines
+    (written,) = _found(_card("license: qwen-research"))
+    assert all(line in written.help for line in wanted)
+
+
+def test_the_front_matter_is_not_the_text() -> None:
+    for lines in (
+        ("base_model: google/gemma-2-2b", "license: mit"),
+        ("tags: [gemma]", "license: mit", "base_model: google/gemma-2-2b"),
+    ):
+        (error,) = _found(_card(*lines))
+        assert error.level == "error"
+    gated = 'extra_gated_prompt: "The weights are under the Gemma license."'
+    (warning,) = _found(_card("license: mit", "base_model: google/gemma-2-2b", gated))
+    assert warning.level == "warning"
 
 
 def test_a_merge_answers_to_every_parent() -> None:
@@ -306,6 +430,11 @@ def test_or_later_is_not_repaired_away() -> None:
 def test_an_unknown_licence_is_a_warning(written: str) -> None:
     (finding,) = _found(_card(f"license: {written}"))
     assert finding.level == "warning" and finding.fix is None and written in finding.message
+
+
+def test_a_base_whose_card_could_not_be_read_is_not_said_to_state_nothing() -> None:
+    model = HubModel("a/b", "found", "the front matter of its card cannot be read", id="a/b")
+    assert _found(_card("license: mit", "base_model: a/b"), hub={"a/b": model}) == []
 
 
 def test_a_name_is_no_id() -> None:

@@ -8,7 +8,7 @@ from lineage_plugin.card.hub_models import HubModel
 from lineage_plugin.licences import Ancestor, find, judge
 from lineage_plugin.licences.chain import ancestors
 from lineage_plugin.licences.judge import worst
-from lineage_plugin.licences.seen import begins_so, plain_text, shows
+from lineage_plugin.licences.seen import begins_so, mentions, plain_text, sentences, shows
 
 
 def _base(licence: str | None, name: str | None = None) -> Ancestor:
@@ -139,7 +139,47 @@ def test_honest_variants_of_the_wording_count(text: str, shown: bool) -> None:
     assert fact is not None and shows(plain_text(text), fact) is shown
 
 
+@pytest.mark.parametrize(
+    ("licence", "text", "named"),
+    [
+        ("gemma", "The weights are subject to the Gemma license.", True),
+        ("gemma", "Use falls under the\nGemma **Terms of Use**", True),
+        ("gemma", "under the terms of Gemma", True),
+        ("gemma", "see [the terms](https://ai.google.dev/gemma/terms)", True),
+        ("gemma", "You may not use it unless you accept the Gemma Terms of Use.", True),
+        ("gemma", "Not only the Gemma license applies.", True),
+        ("gemma", "We do not accept the Gemma Terms of Use.", False),
+        ("gemma", "This model isn't under the Gemma licence.", False),
+        ("gemma", "The Gemma Terms of Use do not apply.", False),
+        ("gemma", "A Gemma 2 model.", False),
+        ("gemma", "MIT license. Gemma is the base.", False),
+        ("gemma", "- **Base:** Gemma\n- **License:** MIT", False),
+        ("gemma", "| Base | Gemma | License | MIT |", False),
+        ("llama3.1", "They fall under Meta's Llama 3.1 licence.", True),
+        ("llama3.1", "LLAMA-3.1 community license", True),
+        ("llama3.1", "fine-tuned from Llama 3.1", False),
+        ("llama3.1", "the Llama 3 license", False),
+        ("cc-by-nc-4.0", "base under CC-BY-NC-4.0", True),
+        ("cc-by-nc-4.0", "base under CC BY-NC 4.0!", True),
+        ("cc-by-nc-4.0", "base under CC BY-NC-SA 4.0", False),
+        ("gpl-3.0", "The base is GPLv3.", True),
+        ("flux-1-dev-non-commercial-license", "FLUX.1 [dev] Non-Commercial License", True),
+        ("flux-1-dev-non-commercial-license", "a LoRA of FLUX.1-dev", False),
+        ("bigscience-bloom-rail-1.0", "a tune of bigscience/bloom", False),
+        ("bigscience-bloom-rail-1.0", "BigScience-BLOOM-RAIL-1.0", True),
+        ("qwen", "Qwen models", False),
+    ],
+)
+def test_a_text_names_a_licence_in_its_own_words(licence: str, text: str, named: bool) -> None:
+    known = find(licence)
+    assert known is not None and mentions(sentences(text), known) is named
+
+
 def test_hostile_text_takes_no_time() -> None:
+    gemma = find("gemma")
+    assert gemma is not None
+    for text in ("no gemma license " * 16_000, "gemma " * 44_000, "\n \n" * 90_000, ". " * 130_000, " " * 260_000):
+        mentions(sentences(text), gemma)
     for text in ("<" * 300_000, "<!--" * 100_000, "](" * 200_000, "&" * 300_000, "\x00" * 10, "<a" * 200_000):
         plain_text(text)
 

@@ -97,6 +97,39 @@ def test_a_card_that_the_hub_made_nothing_of_is_read(
     assert hub.log.records(repo="acme/base", path="*/README.md")
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("---\nlicense: mit\nbase_model: [acme/root\n---\n", "cannot be read"),
+        ("\n---\nlicense: mit\nx: " + "y" * 70_000 + "\n---\n", "cannot be read"),
+        (" \n" * 40_000 + "---\nlicense: mit\n---\n", "too long"),
+    ],
+)
+def test_a_card_that_cannot_be_read_may_state_a_licence(hub: LocalHub, text: str, why: str) -> None:
+    put(hub, "acme/base", None, README__md=text)
+    told = ask(hub, "base_model: acme/base\n").models["acme/base"]
+    assert (told.state, told.licence) == ("found", None) and why in told.problem
+    card = "---\nlicense: mit\nbase_model: acme/base\n---\n"
+    assert "LIN206" not in {found.code for found in read_card(card, hub={"acme/base": told})[1]}
+
+
+def test_a_card_that_is_not_delivered_may_state_a_licence(hub: LocalHub) -> None:
+    put(hub, "acme/base", None, README__md="\n---\nlicense: mit\n---\n")
+    hub.faults.gated.add("acme/base")
+    told = ask(hub, "base_model: acme/base\n").models["acme/base"]
+    assert told.state == "found" and told.problem == "its card was not read: the Hub answered HTTP 401"
+    assert ask(hub, "base_model: acme/base\n", token=TOKEN).models["acme/base"].problem == ""
+
+
+@pytest.mark.parametrize(
+    ("licence", "garbled"), [("{a: mit}", True), ("[[mit]]", True), ("3", True), ("", False), ("[]", False)]
+)
+def test_a_licence_that_is_no_text_is_not_none(hub: LocalHub, licence: str, garbled: bool) -> None:
+    put(hub, "acme/base", f"license: {licence}\n")
+    told = ask(hub, "base_model: acme/base\n").models["acme/base"]
+    assert (told.state, told.licence, bool(told.problem)) == ("found", None, garbled)
+
+
 def test_the_card_of_a_gated_base_stays_unread(hub: LocalHub) -> None:
     put(hub, "acme/base", None, README__md="\n---\nbase_model: acme/root\n---\n")
     hub.faults.gated.add("acme/base")

@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Final, get_args
+from typing import Final
 
+from lineage_plugin.card.front_matter import find_block
+from lineage_plugin.card.licensing import (
+    Sort,
+    Stated,
+    chain_of,
+    hands_out_terms,
+    is_own,
+    licence_files,
+    made_out,
+    mildest,
+    sort_of,
+    stated_licences,
+)
 from lineage_plugin.card.located import Located
 from lineage_plugin.card.rules.kind_of_card import is_other_card
 from lineage_plugin.card.rules.registry import Card, rule
 from lineage_plugin.card.weight_names import weight_names
 from lineage_plugin.findings import Finding, Level, finding
 from lineage_plugin.fixes import Fix, SetItem, SetKey
-from lineage_plugin.licences.chain import ancestors
-from lineage_plugin.licences.facts import Fact, Licence, is_spdx, licences, stated
-from lineage_plugin.licences.judge import Ancestor, Judgement, Verdict, judge
-from lineage_plugin.licences.seen import begins_so, mentions, plain_text, shows
+from lineage_plugin.licences.facts import Fact, Licence, is_spdx, licences
+from lineage_plugin.licences.judge import Ancestor, Judgement
+from lineage_plugin.licences.seen import begins_so, mentions, plain_text, sentences, shows
 from lineage_plugin.text import one_line, quoted
 
 __all__ = ["is_own", "licence_judgements", "licence_of_the_model"]
 
 HUB_LIST: Final = "https://huggingface.co/docs/hub/repositories-licenses"
-MAX_LICENCES: Final = 16
-"""Most licences read of one card."""
 NO_ADVICE: Final = "This is no legal advice."
 
+_OWNER: Final = " (the owner of the base has no such duty; --name tells whose model this is)"
 _ASK_LITTLE: Final = ("permissive", "public domain")
 """Classes of licences that want nothing seen in a card."""
 _MODEL_KEYS: Final = (
@@ -39,16 +48,6 @@ _MODEL_KEYS: Final = (
     "widget",
 )
 """Keys that only the card of a model has."""
-_LICENCE_FILE: Final = re.compile(r"(?:.*[-_. ])?(?:licen[cs]es?|copying|notices?|terms)(?:[-_. ].*)?", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class _Stated:
-    """A value of ``license`` and the licence it means, if that is known."""
-
-    text: str
-    value: Located
-    licence: Licence | None
 
 
 @rule("LIN206")
@@ -61,10 +60,13 @@ def licence_of_the_model(card: Card) -> Iterator[Finding]:
     well-known models. Whether the licences of several bases go with each other is not judged.
 
     It is an error where a clause leaves no doubt, such as a base for non-commercial use under a card that says
-    apache-2.0, and a warning where it does but the text of the card names the base's licence, too; a warning where the
-    licence is missing or its id unknown, and where a licence wants words in the card or in the name that are not there;
-    a note where it takes a lawyer. None of it is legal advice. What is judged and
-    how, with clause and source of each fact: [licences](licences.md).
+    apache-2.0; a warning where the text of the card names the base's licence, too, and for an adapter, since whether
+    that is a derivative is open in law; a warning where the licence is missing or its id unknown, and where a licence
+    wants words or a name that are not there (for words a note of quantised copies). It is a note where it takes a
+    lawyer, and for what is used beside the base and holds nothing of it, such as a ControlNet, a textual inversion or
+    a sparse autoencoder. A card that hands out terms itself, in `extra_gated_prompt`, has done what licences ask to be
+    shown or shipped. None of it is legal advice. What is judged and how, with clause and source of each fact:
+    [licences](licences.md).
 
     Fix: corrects the id where it is merely misspelt, such as ``Apache 2.0``.
 
@@ -82,13 +84,11 @@ def licence_of_the_model(card: Card) -> Iterator[Finding]:
     """
     if not _is_to_judge(card):
         return
-    value = card.front_matter.get("license")
-    values = tuple(_values(value, card))
-    chain = _chain(card)
-    if values:
-        for one in values:
-            yield from _written(card, one)
-    elif value is None or _is_blank(value):
+    values = stated_licences(card)
+    chain = chain_of(card)
+    for one in values:
+        yield from _written(card, one)
+    if not values:
         yield from _missing(card, chain)
     yield from _judged(card, values, chain)
 
@@ -105,8 +105,8 @@ def licence_judgements(card: Card) -> tuple[Judgement, ...] | None:
     """
     if not _is_to_judge(card):
         return None
-    made_out = _made_out(tuple(_values(card.front_matter.get("license"), card)))
-    return tuple(_mildest(made_out, _relation(card), model) for model in _chain(card))
+    values = made_out(stated_licences(card))
+    return tuple(mildest(values, card, model) for model in chain_of(card))
 
 
 def _is_to_judge(card: Card) -> bool:
@@ -114,33 +114,11 @@ def _is_to_judge(card: Card) -> bool:
     return card.present and matter.readable and matter.line is not None and not is_other_card(card)
 
 
-def _chain(card: Card) -> list[Ancestor]:
-    """Return the models along the declared chain; what the publisher's own models are licensed under is up to him."""
-    found = ancestors((base.id for base in card.declaration.bases), card.hub)
-    return [model for model in found if not is_own(card, model.id)]
-
-
-def _made_out(values: Sequence[_Stated]) -> list[_Stated]:
-    """Return the stated licences that can be made out; of the others another finding has told."""
-    return [value for value in values if value.licence is not None or value.text.casefold() == "other"]
-
-
-def _values(value: Located | None, card: Card) -> Iterator[_Stated]:
-    """Read ``license``, one or a list."""
-    if value is None:
-        return
-    name = _text(card, "license_name")
-    for item in (value.items if value.kind == "list" else (value,))[:MAX_LICENCES]:
-        text = (item.text or "").strip()
-        if item.kind == "string" and text:
-            yield _Stated(text, item, stated(text, name))
-
-
-def _written(card: Card, one: _Stated) -> Iterator[Finding]:
+def _written(card: Card, one: Stated) -> Iterator[Finding]:
     """Check how one licence is written."""
     text, licence, at = one.text, one.licence, one.value
     folded = text.casefold()
-    if folded == "other":
+    if one.is_other:
         yield from _other(card, at)
     elif folded == "unknown":
         help_ = "Find out the licence, or ask those who hold the rights: an unknown one states no permission."
@@ -157,7 +135,7 @@ def _written(card: Card, one: _Stated) -> Iterator[Finding]:
         yield _at(card, at, message, help_, "note" if mild else None, fix=fix)
     elif licence is not None:
         message = f"{quoted(text)} is not an id that the Hub takes as license"
-        help_ = f"Write `license: other` with `license_name: {licence.id}` and a `license_link`."
+        help_ = f"Write {_lines(licence)}."
         yield _at(card, at, message, help_, suggestion=licence.lines)
     elif is_spdx(text):
         message = f"the Hub has no id for the licence {quoted(text)} of the SPDX list"
@@ -174,7 +152,7 @@ def _other(card: Card, at: Located) -> Iterator[Finding]:
     """Check that ``license: other`` says which."""
     lacks = [key for key in ("license_name", "license_link") if not _text(card, key)]
     # The Hub takes a LICENSE file in place of a link.
-    if "license_link" in lacks and _licence_files(card):
+    if "license_link" in lacks and licence_files(card):
         lacks.remove("license_link")
     if lacks:
         message = f"`license: other` without {' and '.join(lacks)}"
@@ -186,58 +164,65 @@ def _missing(card: Card, chain: Sequence[Ancestor]) -> Iterator[Finding]:
     """Report that there is no licence, in what is the card of a model."""
     if not _is_of_a_model(card):
         return
+    known = [(model, model.known) for model in chain if model.known is not None]
+    known.sort(key=lambda one: one[1] is not None and one[1].kind in _ASK_LITTLE)  # those that want more first
     entry = card.front_matter.entry("license")
     line, column = (card.front_matter.line, 1) if entry is None else (entry.key.line, entry.key.column)
     message = f"{one_line(card.file)} states no licence"
     help_ = f"Add `license:` with an id of {HUB_LIST}."
     suggestion: tuple[str, ...] = ()
-    known = next(((model, model.known) for model in chain if model.known is not None), None)
-    if known is not None and known[1] is not None:
-        model, licence = known
+    model, licence = known[0] if known else (None, None)
+    if entry is not None and not _is_blank(entry.value):
+        # LIN207 has told that it is no text; that is enough where no base asks for anything.
+        if licence is None or licence.kind in _ASK_LITTLE:
+            return
+        message += " that can be read"
+    if model is not None and licence is not None:
         message += f"; {_who(model)} has {licence.id}"
-        help_ = f"Add one that goes with it, such as `{licence.lines[0]}`. {NO_ADVICE}"
+        help_ = f"State one that goes with it, such as {_lines(licence)}. {NO_ADVICE}"
         suggestion = licence.lines
     yield finding("LIN206", message, file=card.file, line=line, column=column, help=help_, suggestion=suggestion)
 
 
-def _judged(card: Card, values: Sequence[_Stated], chain: Sequence[Ancestor]) -> Iterator[Finding]:
+def _judged(card: Card, values: Sequence[Stated], chain: Sequence[Ancestor]) -> Iterator[Finding]:
     """Hold the licence against those of the ancestors, and look for what they want seen."""
     if not chain:
         return
-    relation = _relation(card)
     wanting = any(model.known is not None and model.known.kind not in _ASK_LITTLE for model in chain)
     words = plain_text(card.text) if wanting else ""
+    text = sentences(_below(card)) if wanting else ()
     at = values[0].value if values else None
-    made_out = _made_out(values)
+    meant, sort, given = made_out(values), sort_of(card), hands_out_terms(card)
     told: set[object] = set()
     for model in chain:
-        judgement = _mildest(made_out, relation, model)
+        judgement = mildest(meant, card, model)
         base = model.known
         about = base.id if base is not None else model.licence
-        if made_out and about not in told:
+        if meant and about not in told:
             told.add(about)
-            yield from _verdict(card, at, made_out, judgement, words)
-        if base is None:
+            yield from _verdict(card, at, meant, judgement, base is not None and mentions(text, base))
+        if base is None or given:
             continue
         for fact in judgement.duties:
             # Each licence has its own text to ship; words to show may be those of several.
             wanted = (fact.kind, fact.phrases or base.id, fact.prefix)
             if wanted not in told:
                 told.add(wanted)
-                yield from _duty(card, at, judgement, base, fact, words)
+                yield from _duty(card, at, judgement, base, fact, words, sort)
 
 
 def _verdict(
-    card: Card, at: Located | None, values: Sequence[_Stated], judgement: Judgement, words: str
+    card: Card, at: Located | None, values: Sequence[Stated], judgement: Judgement, named: bool
 ) -> Iterator[Finding]:
-    """Report a licence that does not go with an ancestor's, or may not."""
+    """Report a licence that does not go with an ancestor's, or may not; ``named``: the text names the ancestor's."""
     model, base = judgement.ancestor, judgement.ancestor.known
-    name = _text(card, "license_name") or "other"
-    own = ", ".join(one_line(name if value.text.casefold() == "other" else value.text, 40) for value in values)
+    own = ", ".join(one_line((value.name or "other") if value.is_other else value.text, 40) for value in values)
     theirs = base.id if base is not None else quoted(model.licence_name or model.licence or "")
     said = "" if judgement.source is None else f"{judgement.source.says[:1].upper()}{judgement.source.says[1:]}. "
     source = "" if judgement.source is None else f" Source: {judgement.source.source}"
-    if judgement.verdict == "incompatible" and base is not None and not mentions(words, base):
+    adapter = sort_of(card) == "adapter"
+    doubt = "Whether an adapter is a derivative of its base is open in law. " if adapter else ""
+    if judgement.verdict == "incompatible" and base is not None and not named:
         message = f"licence {own} does not go with {theirs}, that of {_who(model)}: {judgement.reason}"
         if base.fact("no-derivatives") is not None:
             lines = "Ask the owner of the base"
@@ -245,10 +230,11 @@ def _verdict(
             lines = f"State a licence that goes with those of all bases; for this one {_lines(base)}"
         else:
             lines = f"Write {_lines(base)}"
-        yield _at(card, at, message, f"{lines}, or build on another base. {said}{NO_ADVICE}{source}", "error")
+        help_ = f"{lines}, or build on another base. {doubt}{said}{NO_ADVICE}{source}"
+        yield _at(card, at, message, help_, "warning" if adapter else "error")
     elif judgement.verdict == "incompatible" and base is not None:
         message = f"licence {own} stands beside {theirs}, that of {_who(model)}, which only the text names"
-        help_ = f"Programs read the front matter alone: {judgement.reason}. {said}{NO_ADVICE}{source}"
+        help_ = f"Programs read the front matter alone: {judgement.reason}. {doubt}{said}{NO_ADVICE}{source}"
         yield _at(card, at, message, help_)
     elif judgement.verdict == "ask a lawyer" and model.licence is None:
         message = f"{_who(model)} states no licence"
@@ -261,30 +247,39 @@ def _verdict(
         yield _at(card, at, message, f"{said}{NO_ADVICE}{source}", "note")
 
 
+def _below(card: Card) -> str:
+    """Return what a card says to people: its text below the front matter, and the terms it hands out."""
+    block = find_block(card.text.removeprefix("\ufeff"))
+    prompt = card.front_matter.get("extra_gated_prompt")
+    below = card.text if block is None else card.text.removeprefix("\ufeff")[block.closed :]
+    return below if prompt is None else f"{prompt.text or ''}\n\n{below}"
+
+
 def _lines(base: Licence) -> str:
     """Return the lines that state a licence, to stand in a sentence."""
     return " and ".join(f"`{line}`" for line in base.lines)
 
 
 def _duty(
-    card: Card, at: Located | None, judgement: Judgement, base: Licence, fact: Fact, words: str
+    card: Card, at: Located | None, judgement: Judgement, base: Licence, fact: Fact, words: str, sort: Sort
 ) -> Iterator[Finding]:
     """Report a duty that is not seen to be done."""
     asks = f"which {base.id}, the licence of {_who(judgement.ancestor)}, asks for"
-    name = one_line(card.file)
+    # Conversions come by the thousand and name their licence: it is those who change the model that have to act.
+    level: Level | None = "note" if sort in ("apart", "copy") else None
+    whose = "" if "/" in (card.name or "") else _OWNER
     if fact.kind == "display" and not shows(words, fact):
         phrases = " or ".join(quoted(phrase) for phrase in fact.phrases)
-        help_ = f"Write it into the text of the card, where it is seen. {NO_ADVICE} Source: {fact.source}"
-        yield _at(card, at, f"{name} does not show {phrases}, {asks}", help_)
+        message = f"{one_line(card.file)} does not show {phrases}, {asks}"
+        help_ = f"Write it into the text of the card; the licence lets it stand elsewhere, too{whose}."
+        yield _at(card, at, message, f"{help_} {NO_ADVICE} Source: {fact.source}", level)
     elif fact.kind == "name" and fact.prefix and card.name and not begins_so(card.name, fact.prefix):
         message = f"the name {quoted(card.name)} does not begin with {quoted(fact.prefix)}, {asks}"
-        help_ = f"Rename the model. {NO_ADVICE} Source: {fact.source}"
-        yield _at(card, at, message, help_)
+        help_ = f"Rename the model{whose}. {NO_ADVICE} Source: {fact.source}"
+        yield _at(card, at, message, help_, "note" if sort == "apart" else None)
     elif fact.kind == "copy" and card.beside.files is not None and base.kind not in _ASK_LITTLE:
         if judgement.verdict == "incompatible":
             return  # which text to ship comes after which licence to state
-        # Conversions come by the thousand and name their licence: it is those who change the model that have to act.
-        level: Level | None = "note" if _relation(card) == "quantized" else None
         yield from _left_out(card, at, base, fact, asks, level, words)
 
 
@@ -292,28 +287,18 @@ def _left_out(
     card: Card, at: Located | None, base: Licence, copy: Fact, asks: str, level: Level | None, words: str
 ) -> Iterator[Finding]:
     """Report that neither a licence nor a notice lies beside the card; the first is only advice."""
-    if _licence_files(card):
+    if licence_files(card):
         return
+    whose = "" if "/" in (card.name or "") else _OWNER
     notice = base.fact("notice")
     if notice is not None and notice.derivatives and not shows(words, notice):
         message = f"neither a Notice file nor the card has {quoted(notice.phrases[0], 160)}, {asks}"
-        help_ = f"Put it into a file NOTICE beside the card. {NO_ADVICE} Source: {notice.source}"
+        help_ = f"Put it into a file NOTICE beside the card{whose}. {NO_ADVICE} Source: {notice.source}"
         yield _at(card, at, message, help_, level)
     elif copy.url not in card.text:
         message = f"no copy of the licence lies beside {one_line(card.file)}, {asks}"
-        help_ = f"Put the text beside the card, as LICENSE. {NO_ADVICE} Source: {copy.source}"
+        help_ = f"Put the text beside the card, as LICENSE{whose}. {NO_ADVICE} Source: {copy.source}"
         yield _at(card, at, message, help_, "note")
-
-
-def _mildest(values: Sequence[_Stated], relation: str | None, model: Ancestor) -> Judgement:
-    """Judge each licence of a list and return the mildest judgement: the reader may have the choice."""
-    order = get_args(Verdict)
-    judged = [judge(value.licence, relation, [model])[0] for value in values] or judge(None, relation, [model])
-    return min(judged, key=lambda judgement: order.index(judgement.verdict))
-
-
-def _relation(card: Card) -> str | None:
-    return card.declaration.effective_relation or card.beside.relation
 
 
 def _who(model: Ancestor) -> str:
@@ -377,14 +362,3 @@ def _is_of_a_model(card: Card) -> bool:
     if card.declaration.bases or any(card.front_matter.entry(key) for key in _MODEL_KEYS):
         return True
     return card.beside.files is not None and weight_names(card.beside.files).any
-
-
-def _licence_files(card: Card) -> list[str]:
-    return [name for name in card.beside.files or () if _LICENCE_FILE.fullmatch(name.rsplit("/", 1)[-1][:200])]
-
-
-def is_own(card: Card, id: str) -> bool:
-    """Tell whether a model of the chain is the publisher's own, who may license it as he likes."""
-    if not card.name or "/" not in card.name or "/" not in id:
-        return False
-    return card.name.split("/", 1)[0].casefold() == id.split("/", 1)[0].casefold()
