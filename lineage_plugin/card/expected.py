@@ -17,11 +17,7 @@ Value = tuple[Kind, object]
 
 
 class Expected:
-    """The keys and values of front matter, in their order; changes are made in it, each in little time.
-
-    Attributes:
-        entries: The keys and values.
-    """
+    """The keys and values of front matter, in their order; changes are made in it, each in little time."""
 
     def __init__(self, entries: Iterable[tuple[Value, Value]] = ()) -> None:
         self._entries = list(entries)
@@ -30,6 +26,7 @@ class Expected:
 
     @property
     def entries(self) -> tuple[tuple[Value, Value], ...]:
+        """The keys and values."""
         self._close()
         return tuple(self._entries)
 

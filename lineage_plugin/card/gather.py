@@ -58,7 +58,8 @@ def gather(
         files: Names of the model's files relative to its folder; None when they are not known.
         text: The card.
         card: Its name, for the claims.
-        gguf: Gives the metadata of a GGUF file by its name; None: they are not read.
+        gguf: Gives the metadata of a GGUF file by its name; nothing, or UnreadableCheckpoint, when it cannot be read.
+            None: they are not read.
 
     Returns:
         The facts. Contents never raise.
@@ -133,7 +134,7 @@ class _Reader:
         return document
 
     def header(self, gguf: Callable[[str], Mapping[str, object]], name: str) -> Mapping[str, object]:
-        """Return the metadata of a GGUF file; empty when it cannot be read."""
+        """Return the metadata of a GGUF file; empty when it cannot be read, which is said if the reader says it."""
         from lineage_plugin.errors import UnreadableCheckpoint
 
         try:
@@ -148,9 +149,9 @@ class _Reader:
         reference = parse_reference(value) if isinstance(value, str) and value else None
         if reference is None or isinstance(reference, Rejection) or looks_like_a_folder(reference.id):
             return []
-        return [
-            BaseClaim(reference.id, reference.revision, name, *json_position(self._texts.get(name, ""), f'"{key}"'))
-        ]
+        # Parts of a configuration may have the key, too.
+        place = json_position(self._texts.get(name, ""), f'"{key}"', f'"{value}"')
+        return [BaseClaim(reference.id, reference.revision, name, *place)]
 
     def ids_beyond(self, config: Mapping[str, object], tokenizer: Mapping[str, object]) -> None:
         """Report the largest id of an added token for which the model has no embedding."""
@@ -172,7 +173,7 @@ class _Reader:
         if not beyond:
             return
         largest, content, name, key = max(beyond)
-        line, column = json_position(self._texts.get(name, ""), key) if key else (None, None)
+        line, column = json_position(self._texts.get(name, ""), key, "{") if key else (None, None)
         message = (
             f"{name} gives the token {quoted(content, 40)} the id {largest}, "
             f"but config.json has a vocab_size of {size}, so ids end at {size - 1}"

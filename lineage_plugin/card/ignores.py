@@ -27,6 +27,7 @@ from lineage_plugin.card.front_matter import MAX_SIZE, FrontMatter, find_block
 from lineage_plugin.card.located import Lines, Located
 from lineage_plugin.card.rules.ignores import without_effect
 from lineage_plugin.card.spans import read_tree
+from lineage_plugin.card.yaml_values import ODD_BREAK
 from lineage_plugin.findings import CODES, Finding, nearest_code
 from lineage_plugin.text import one_line
 
@@ -41,10 +42,7 @@ MAX_REASON: Final = 300
 Scope = Literal["line", "entry", "file"]
 
 _WORD: Final = "lineage:"
-# YAML 1.1 ends a comment at these, too.
-_COMMENT: Final = re.compile(
-    r"(?<=[ \t\r\n])#[ \t]*lineage:[ \t]*ignore\b(?P<rest>[^\r\n\x85\u2028\u2029]*)", re.MULTILINE
-)
+_COMMENT: Final = re.compile(r"(?<=[ \t\r\n])#[ \t]*lineage:[ \t]*ignore\b(?P<rest>[^\r\n]*)")
 _PARTS: Final = re.compile(r"(?P<file>-file)?[ \t]*\[(?P<codes>[^\]]*)\][ \t]*[-:]?(?P<reason>.*)")
 _NEVER_ERRORS: Final = frozenset({"LIN202", "LIN207"})
 """Codes of which an error means that the declaration or the base is not known."""
@@ -92,10 +90,13 @@ def read_ignores(text: str, front_matter: FrontMatter) -> tuple[Ignore, ...]:
         return ()
     # Values are masked: what is left of "#" begins a comment.
     masked, lines = read_tree(text, place).masked, Lines(text[: place.end])
+    # Behind a character that ends a line for some readers alone, one's comment is another's value.
+    odd = ODD_BREAK.search(masked, place.start)
+    end = odd.start() if odd is not None else place.end
     units = sorted(_units(front_matter))
     last = lines.at(place.end)[0]
     found: list[Ignore] = []
-    for comment in islice(_COMMENT.finditer(masked, place.start), MAX_IGNORES):
+    for comment in islice(_COMMENT.finditer(masked, place.start, end), MAX_IGNORES):
         line, column = lines.at(comment.start())
         alone = not text[comment.start() - column + 1 : comment.start()].strip()
         found.append(_ignore(comment["rest"], (line, column), alone, units, last))

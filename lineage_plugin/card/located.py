@@ -51,6 +51,13 @@ class Located:
         """The entries of a mapping; empty for everything else."""
         return self.value if self.kind == "mapping" else ()  # type: ignore[return-value]  # the kind says which
 
+    @property
+    def is_blank(self) -> bool:
+        """Whether it states nothing at all: null, text without a visible character, or a list of such."""
+        if self.kind == "list":
+            return all(item.is_blank for item in self.items)
+        return self.kind == "null" or (self.kind == "string" and not (self.text or "").strip())
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:

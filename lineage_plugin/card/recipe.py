@@ -34,8 +34,9 @@ MAX_DOCUMENTS: Final = 32
 MAX_RECIPE: Final = 256 * 1024
 """Characters read of all documents together; the longest recipes, of hundreds of slices, have some 50,000."""
 
-_NEXT: Final = re.compile(r"^---[ \t]*(?:#[^\r\n]*)?(?:\r\n|\r|\n|\Z)", re.MULTILINE)
-_IS_RECIPE: Final = re.compile(r"^(?:merge_method|gate_mode|experts)[ \t]*:", re.MULTILINE)
+# "^" would know no line that ends with a carriage return alone.
+_NEXT: Final = re.compile(r"(?<![^\r\n])---[ \t]*(?:#[^\r\n]*)?(?:\r\n|\r|\n|\Z)")
+_IS_RECIPE: Final = re.compile(r"(?<![^\r\n])(?:merge_method|gate_mode|experts)[ \t]*:")
 _GENERATED: Final = re.compile(r"YAML configurations? (?:was|were) used to produce this model", re.IGNORECASE)
 _MODELS: Final = frozenset({"base_model", "model", "source_model"})
 _NOT_MERGED: Final = frozenset({"parameters", "tokenizer", "tokenizer_source"})

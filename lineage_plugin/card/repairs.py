@@ -35,7 +35,7 @@ def address_to_id(
     changes: list[Change] = [SetItem(_KEY, index, reference.id)]
     title = f"Write the id {reference.id} instead of the web address"
     if reference.revision is not None and (pin is None or pin.text != reference.revision):
-        if not _is_empty(revision):
+        if revision is not None and not revision.is_blank:
             return None
         # What the Hub gives when no revision is asked for need not be written.
         if reference.revision != "main":
@@ -55,10 +55,10 @@ def entry_removed(index: int, items: Sequence[Located], revision: Located | None
         revision: The value of ``base_model_revision``, or None.
         what: How the title calls the entry.
     """
-    if all(_is_empty(item) for place, item in enumerate(items) if place != index):
+    if all(item.is_blank for place, item in enumerate(items) if place != index):
         return None
     changes: list[Change] = [RemoveItem(_KEY, index)]
-    if not _is_empty(revision):
+    if revision is not None and not revision.is_blank:
         if revision is None or len(revision.items) != len(items):
             return None
         changes.append(RemoveItem(_PINS, index))
@@ -74,14 +74,10 @@ def ids_to_list(rejection: Rejection, bases: int, revision: Located | None) -> F
         revision: The value of ``base_model_revision``, or None.
     """
     ids = tuple(dict.fromkeys(rejection.ids))
-    if not ids or bases > 1 or not _is_empty(revision):
+    if not ids or bases > 1 or (revision is not None and not revision.is_blank):
         return None
     if any(parse_reference(id_) != Reference(id_) for id_ in ids):
         return None
     if len(ids) == 1:
         return Fix(f"Write the id {ids[0]} once", (SetKey(_KEY, ids[0]),))
     return Fix(f"Write the {len(ids)} ids of {_KEY} as a list", (SetKey(_KEY, ids),))
-
-
-def _is_empty(value: Located | None) -> bool:
-    return value is None or value.kind == "null" or (value.kind == "string" and not (value.text or "").strip())

@@ -14,16 +14,14 @@ so is not made.
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
-import yaml
-
-from lineage_plugin.card.expected import Expected, expected_of
+from lineage_plugin.card.draft import NO_FIT, Draft
+from lineage_plugin.card.expected import expected_of
 from lineage_plugin.card.front_matter import MAX_SIZE, Block, FrontMatter, find_block, read_front_matter
-from lineage_plugin.card.located import LINE_BREAK, Lines
+from lineage_plugin.card.located import LINE_BREAK
 from lineage_plugin.card.spans import Node, Tree, read_tree
 from lineage_plugin.card.written import CannotRewrite, written
 from lineage_plugin.fixes import Change, RemoveItem, RenameKey, SetItem, SetKey, TrimFence
@@ -31,7 +29,6 @@ from lineage_plugin.text import quoted
 
 __all__ = ["CannotRewrite", "Rewritten", "rewrite"]
 
-_NO_FIT: Final = "the front matter is written in a way that it does not fit into"
 _INDICATOR: Final = re.compile(r"[ \t]*:")
 _DASH: Final = re.compile(r"[ \t]*-[ \t]*")
 _ITEM_ALONE: Final = re.compile(r"[ \t]*x+(?:[ \t]*[\r\n]+[ \t]*x+)*[ \t]*(?P<comma>,?)[ \t]*")
@@ -51,13 +48,14 @@ class Rewritten:
 
     card: bytes
     lines: tuple[int, ...]
-    idle: tuple[int, ...] = ()
+    idle: tuple[int, ...] = field(default=(), compare=False)
 
 
 def rewrite(card: bytes, changes: Sequence[Change]) -> Rewritten:
     """Make changes in the front matter of a card, all of them or none.
 
-    Each change is made in what the ones before it left. One that asks for what is there already changes nothing.
+    Each change is made in what the ones before it left, but the time grows with the card and the number of changes
+    alone where those are of items or of values that are there. One that asks for what is there already changes nothing.
 
     Args:
         card: The bytes of the card; empty for none.
@@ -76,7 +74,7 @@ def rewrite(card: bytes, changes: Sequence[Change]) -> Rewritten:
     text, rest = card[:MAX_SIZE].decode("utf-8", "surrogateescape"), card[MAX_SIZE:]
     mark = "\ufeff" if text.startswith("\ufeff") else ""
     old = text.removeprefix(mark)
-    draft = _Draft(old, expected_of(_read(old, find_block(old))))
+    draft = Draft(old, expected_of(_read(old, find_block(old))))
     idle = tuple(index for index, change in enumerate(changes) if not _make(draft, change))
     draft.settle()
     if not draft.lines:
@@ -89,128 +87,7 @@ def rewrite(card: bytes, changes: Sequence[Change]) -> Rewritten:
     return Rewritten(new, draft.lines, idle)
 
 
-class _Draft:
-    """The text of a card while it is changed.
-
-    What is put into it is gathered, and done to the text when a change needs to see it: reading the text again for each
-    of many changes would take time without end.
-
-    Attributes:
-        text: The text, without a byte order mark, and without what was put since it was read last.
-        expected: What it should say.
-        block: Where its front matter stands.
-    """
-
-    def __init__(self, text: str, expected: Expected) -> None:
-        self.text = text
-        self.expected = expected
-        self.block = find_block(text)
-        self._tree: Tree | None = None
-        self._items: dict[str, list[Node]] = {}
-        self._changed: dict[str, set[int | None]] = {}
-        self._old = self._now = Lines(text)
-        self._waiting: list[tuple[int, int, str]] = []
-        self._made: list[tuple[list[int], list[tuple[int, int, int]]]] = []
-        self._lines: set[int] = set()
-
-    @property
-    def lines(self) -> tuple[int, ...]:
-        """The lines of the old text that were touched."""
-        return tuple(sorted(self._lines))
-
-    @property
-    def waits(self) -> bool:
-        """Whether anything was put that is not in the text yet."""
-        return bool(self._waiting)
-
-    def tree(self, block: Block) -> Tree:
-        """Return the values of the text.
-
-        Raises:
-            CannotRewrite: When it cannot be read any more.
-        """
-        if self._tree is None:
-            try:
-                self._tree = read_tree(self.text, block)
-            except yaml.YAMLError:
-                raise CannotRewrite(_NO_FIT) from None
-        return self._tree
-
-    def put(self, start: int, end: int, new: str) -> None:
-        """Replace what stands between two characters."""
-        first, last = self._origin(start), self._origin(max(start, end - 1))
-        self._lines |= set(range(self._old.at(first)[0], self._old.at(last)[0] + 1))
-        self._waiting.append((start, end, new))
-
-    def put_block(self, new: str) -> None:
-        """Put front matter above the first line."""
-        self._lines.add(0)
-        self._waiting.append((0, 0, new))
-
-    def settle(self) -> None:
-        """Do to the text what was put."""
-        if not self._waiting:
-            return
-        edits: list[tuple[int, int, str]] = []
-        # Removals may overlap: of items beside each other each takes a comma.
-        for start, end, new in sorted(self._waiting):
-            if edits and start < edits[-1][1]:
-                if new or edits[-1][2]:
-                    raise CannotRewrite(_NO_FIT)
-                edits[-1] = edits[-1][0], max(end, edits[-1][1]), ""
-            else:
-                edits.append((start, end, new))
-        pieces: list[str] = []
-        starts: list[int] = []
-        at = length = 0
-        for start, end, new in edits:
-            starts.append(length + start - at)
-            pieces += [self.text[at:start], new]
-            at, length = end, starts[-1] + len(new)
-        self.text = "".join([*pieces, self.text[at:]])
-        self._made.append((starts, [(start, end, len(new)) for start, end, new in edits]))
-        self.block = find_block(self.text)
-        self._now = Lines(self.text)
-        self._waiting, self._tree = [], None
-        self._items.clear()
-        self._changed.clear()
-
-    def _origin(self, index: int) -> int:
-        """Return which character of the old text stands at one of this, or where that was put."""
-        for starts, edits in reversed(self._made):
-            place = bisect_right(starts, index) - 1
-            if place >= 0:
-                start, end, length = edits[place]
-                index = max(index - starts[place] - length + end, end) if index >= starts[place] + length else start
-        return index
-
-    def sees(self, change: SetKey | SetItem | RemoveItem, item: Node | None = None) -> bool:
-        """Note a change of a value, or of an item of it; return False where the text does not show an earlier one."""
-        earlier = self._changed.setdefault(change.key, set())
-        if None in earlier or id(item) in earlier or (item is None and earlier):
-            return False
-        earlier.add(None if item is None else id(item))
-        return True
-
-    def items(self, key: str, value: Node) -> list[Node]:
-        """Return the items that are left of a list."""
-        return self._items.setdefault(key, list(value.children))
-
-    def line_start(self, index: int) -> int:
-        """Return where the line of a character begins."""
-        return self._now.around(index)[0]
-
-    def line_end(self, index: int) -> tuple[int, int]:
-        """Return where the line of a character ends, before its break and behind it."""
-        return self._now.around(index)[1:]
-
-    def blanks_before(self, index: int) -> str:
-        """Return the indentation of a line up to a character; empty when more than blanks stand there."""
-        before = self.text[self.line_start(index) : index]
-        return before if not before.strip(" \t") else ""
-
-
-def _make(draft: _Draft, change: Change) -> bool:
+def _make(draft: Draft, change: Change) -> bool:
     """Make a change; say whether it changes anything."""
     if isinstance(change, TrimFence):
         draft.settle()
@@ -233,7 +110,7 @@ def _make(draft: _Draft, change: Change) -> bool:
     return True
 
 
-def _write(draft: _Draft, change: SetKey | RenameKey | SetItem | RemoveItem) -> None:
+def _write(draft: Draft, change: SetKey | RenameKey | SetItem | RemoveItem) -> None:
     """Make a change that is one in the text."""
     if isinstance(change, RenameKey):
         draft.settle()
@@ -252,9 +129,11 @@ def _write(draft: _Draft, change: SetKey | RenameKey | SetItem | RemoveItem) -> 
     found = tree.entry(change.key)
     if found is None:
         if not isinstance(change, SetKey) or draft.waits:
-            raise CannotRewrite(_NO_FIT)
+            raise CannotRewrite(NO_FIT)
         _add_key(draft, tree, block, change)
         draft.settle()
+    elif draft.is_set(change.key):
+        raise CannotRewrite(NO_FIT)
     elif isinstance(change, SetKey):
         _set_key(draft, tree, *found, change)
     elif isinstance(change, SetItem):
@@ -263,14 +142,14 @@ def _write(draft: _Draft, change: SetKey | RenameKey | SetItem | RemoveItem) -> 
         _remove_item(draft, tree, found[1], change)
 
 
-def _rename(draft: _Draft, tree: Tree, change: RenameKey) -> None:
+def _rename(draft: Draft, tree: Tree, change: RenameKey) -> None:
     found = tree.entry(change.old)
     if found is None or found[0].kind != "scalar" or tree.is_shared(found[0]):
         raise CannotRewrite(f"the key {quoted(change.old)} is part of a YAML alias")
     _put_scalar(draft, found[0], written(change.new, found[0].style))
 
 
-def _put_block(draft: _Draft, change: SetKey) -> None:
+def _put_block(draft: Draft, change: SetKey) -> None:
     found = LINE_BREAK.search(draft.text)
     line_break = found[0] if found else "\n"
     rows = ["---", *_rows(change, ""), "---", ""]
@@ -290,7 +169,7 @@ def _inline(value: str | tuple[str, ...], style: str = "") -> str:
     return written(value, style) if isinstance(value, str) else f"[{', '.join(map(written, value))}]"
 
 
-def _add_key(draft: _Draft, tree: Tree, block: Block, change: SetKey) -> None:
+def _add_key(draft: Draft, tree: Tree, block: Block, change: SetKey) -> None:
     root = tree.root
     neighbour = None if change.after is None else tree.entry(change.after)
     if root is not None and root.style:
@@ -311,7 +190,7 @@ def _add_key(draft: _Draft, tree: Tree, block: Block, change: SetKey) -> None:
     draft.put(where, where, new)
 
 
-def _list_indentation(draft: _Draft, root: Node | None) -> str:
+def _list_indentation(draft: Draft, root: Node | None) -> str:
     """Return the indentation that the card's first list has; of none, that of the keys."""
     if root is None:
         return ""
@@ -319,9 +198,9 @@ def _list_indentation(draft: _Draft, root: Node | None) -> str:
     return draft.blanks_before(next(lists, root).start)
 
 
-def _set_key(draft: _Draft, tree: Tree, key: Node, value: Node, change: SetKey) -> None:
+def _set_key(draft: Draft, tree: Tree, key: Node, value: Node, change: SetKey) -> None:
     if not draft.sees(change):
-        raise CannotRewrite(_NO_FIT)
+        raise CannotRewrite(NO_FIT)
     _refuse_alias(tree, value, change.key)
     new = change.value
     if value.tagged and (value.kind == "scalar") != isinstance(new, str):
@@ -363,21 +242,21 @@ def _refuse_alias(tree: Tree, value: Node, key: str) -> None:
         raise CannotRewrite(f"the value of {key} has a YAML anchor, and is used elsewhere too")
 
 
-def _set_item(draft: _Draft, tree: Tree, value: Node, change: SetItem) -> None:
+def _set_item(draft: Draft, tree: Tree, value: Node, change: SetItem) -> None:
     node = value
     if value.kind == "list":
         if value.anchor in tree.aliases:
             _refuse_alias(tree, value, change.key)
         node = draft.items(change.key, value)[change.index]
     if not draft.sees(change, node):
-        raise CannotRewrite(_NO_FIT)
+        raise CannotRewrite(NO_FIT)
     _refuse_alias(tree, node, change.key)
     if node.kind != "scalar":
         raise CannotRewrite(f"entry {change.index + 1} of {change.key} is a {node.kind}, not one value")
     _put_scalar(draft, node, written(change.value, node.style))
 
 
-def _put_scalar(draft: _Draft, node: Node, new: str) -> None:
+def _put_scalar(draft: Draft, node: Node, new: str) -> None:
     """Replace a scalar, or put one where it is left out."""
     start, end = node.inner, node.end
     header = _BLOCK_HEADER.match(draft.text, start) if node.style in ("|", ">") else None
@@ -390,20 +269,20 @@ def _put_scalar(draft: _Draft, node: Node, new: str) -> None:
     draft.put(start, end, blank + new)
 
 
-def _remove_item(draft: _Draft, tree: Tree, value: Node, change: RemoveItem) -> None:
+def _remove_item(draft: Draft, tree: Tree, value: Node, change: RemoveItem) -> None:
     if value.anchor in tree.aliases:
         _refuse_alias(tree, value, change.key)
     items, index = draft.items(change.key, value), change.index
     item = items[index]
     if not draft.sees(change, item):
-        raise CannotRewrite(_NO_FIT)
+        raise CannotRewrite(NO_FIT)
     if tree.is_shared(item):
         _refuse_alias(tree, item, change.key)
     draft.put(*_without(draft, tree, value, items, index, change.key), "")
     del items[index]
 
 
-def _without(draft: _Draft, tree: Tree, value: Node, items: Sequence[Node], index: int, key: str) -> tuple[int, int]:
+def _without(draft: Draft, tree: Tree, value: Node, items: Sequence[Node], index: int, key: str) -> tuple[int, int]:
     """Return what is to be removed with an item of a list: its line, or a comma."""
     item = items[index]
     first, (last, behind) = draft.line_start(item.start), draft.line_end(item.end)
@@ -411,7 +290,7 @@ def _without(draft: _Draft, tree: Tree, value: Node, items: Sequence[Node], inde
         if not _DASH.fullmatch(draft.text, first, item.start) or draft.text[item.end : last].strip(" \t"):
             raise CannotRewrite(f"something else, such as a comment, stands in the line of entry {index + 1}")
         return first, behind
-    alone = _ITEM_ALONE.fullmatch(tree.masked, first, last)
+    alone = None if draft.is_cut(first) else _ITEM_ALONE.fullmatch(tree.masked, first, last)
     if alone is not None and (alone["comma"] or index == len(items) - 1) and value.start < first and last < value.end:
         return first, behind
     if index and not tree.has_comment(items[index - 1].end, item.end):
@@ -435,12 +314,12 @@ def _comments(text: str, block: Block | None) -> list[str]:
     return [] if block is None else [text[slice(*comment)] for comment in read_tree(text, block).comments]
 
 
-def _verify(draft: _Draft, old: str, front: FrontMatter, new: bytes) -> None:
+def _verify(draft: Draft, old: str, front: FrontMatter, new: bytes) -> None:
     """Refuse a new card that does not say what it should, or that lost anything that is not a value."""
     before, after = find_block(old), find_block(draft.text)
     said = read_front_matter(new)
     if after is None or not said.readable or len(said.problems) > len(front.problems):
-        raise CannotRewrite(_NO_FIT)
+        raise CannotRewrite(NO_FIT)
     if expected_of(_read(draft.text, after)).entries != draft.expected.entries:
         raise CannotRewrite("it would change more of the front matter than it should, or not what it should")
     if before is None:

@@ -24,6 +24,7 @@ _PROPERTIES: Final = re.compile(r"(?:(?:&[^\s,\[\]{}]+|!<[^>\s]*>|![^\s,\[\]{}]*
 _BLOCK_HEADER: Final = re.compile(r"[|>][-+0-9]*")
 _COMMENT: Final = re.compile("#[^\r\n\x85\u2028\u2029]*")
 _SEEN: Final = re.compile(r"[^\r\n]")
+_SEEN_BARE: Final = re.compile("[^\r\n\x85\u2028\u2029]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,8 @@ class Tree:
         root: The top-level mapping, or None when there are no values.
         aliases: The anchors that aliases refer to.
         masked: The text up to the end of the front matter, with an ``x`` for every character of a scalar: what is left
-            of ``#``, ``,`` and ``-`` belongs to comments and to YAML.
+            of ``#``, ``,`` and ``-`` belongs to comments and to YAML. U+0085, U+2028 and U+2029 are left outside of
+            quotes, as they end a line in YAML 1.1.
         comments: Where its comments begin and end, ascending.
         keys: Which child of ``root`` is a key, the last one if it is repeated.
     """
@@ -201,6 +203,7 @@ def _masked(text: str, scalars: list[tuple[int, int]]) -> str:
     pieces: list[str] = []
     last = 0
     for start, end in scalars:
-        pieces += [text[last:start], _SEEN.sub("x", text[start:end])]
+        seen = _SEEN if text.startswith(("'", '"'), start) else _SEEN_BARE
+        pieces += [text[last:start], seen.sub("x", text[start:end])]
         last = max(last, end)
     return "".join([*pieces, text[last:]])

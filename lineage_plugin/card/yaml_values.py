@@ -9,6 +9,7 @@ between a key and its value, which libyaml reads.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -16,9 +17,10 @@ import yaml
 from yaml.resolver import Resolver
 
 from lineage_plugin.card.located import LINE_BREAK, Entry, Kind, Lines, Located, Problem
+from lineage_plugin.findings import Level
 from lineage_plugin.text import one_line
 
-__all__ = ["MAX_DEPTH", "MAX_NODES", "MAX_PROBLEMS", "Refused", "events", "read_yaml"]
+__all__ = ["MAX_DEPTH", "MAX_NODES", "MAX_PROBLEMS", "ODD_BREAK", "Refused", "events", "read_yaml"]
 
 MAX_NODES: Final = 50_000
 """Largest number of values, each alias counted with all that it stands for."""
@@ -26,6 +28,12 @@ MAX_DEPTH: Final = 64
 """Deepest nesting; evaluation results need about 8."""
 MAX_PROBLEMS: Final = 20
 """Problems listed before the rest is left out."""
+
+ODD_BREAK: Final = re.compile("[\x85\u2028\u2029]")
+"""Ends a line in YAML 1.1, which Python reads, and not in YAML 1.2, which the Hub reads."""
+
+_BEGINS: Final = re.compile(r"[ \t]*(?:#|-[ \t]|[^\r\n]{1,200}?:(?:[ \t\r\n]|\Z))")
+"""What is a key, an item or a comment where a line begins, and text where none does."""
 
 _YAML: Final = "tag:yaml.org,2002:"
 _KINDS: Final[dict[str, Kind]] = {
@@ -95,6 +103,7 @@ def read_yaml(
         ) from None
     except yaml.YAMLError as error:
         raise Refused(f"{what} is not valid YAML: {one_line(error)}", lines.at(offset)) from None
+    builder.report_odd_breaks(block)
     root = builder.root
     if root is None or root.kind == "null":
         return ()
@@ -141,6 +150,7 @@ class _Builder:
         self._anchors: dict[str, tuple[Located, int] | None] = {}
         self._nodes = 0
         self._documents = 0
+        self._quoted: list[tuple[int, int]] = []
 
     def take(self, event: Any) -> None:
         """Take the next event."""
@@ -177,7 +187,24 @@ class _Builder:
             raise Refused(f"{self._what} uses the YAML tag {shown}", self._position(event), "Write a plain value.")
         return tag
 
+    def report_odd_breaks(self, block: str) -> None:
+        """Report what ends a line for some readers alone; within quotes it ends nothing."""
+        ends = [end for _, end in self._quoted]
+        for found in ODD_BREAK.finditer(block):
+            quoted = bisect_right(ends, found.start())
+            if quoted < len(ends) and self._quoted[quoted][0] < found.start():
+                continue
+            if len(self._problems) > MAX_PROBLEMS:
+                return
+            what = f"the character U+{ord(found[0]):04X}, which ends a line for Python and not for the Hub"
+            position = self._lines.at(self._offset + found.start())
+            help_ = "Remove the character, which is invisible: what follows it may be read as another value."
+            level: Level = "error" if _BEGINS.match(block, found.end()) else "warning"
+            self._problems.append(Problem(f"{self._what} contains {what}", *position, level, help_))
+
     def _scalar(self, event: Any) -> None:
+        if event.style in ("'", '"'):
+            self._quoted.append((event.start_mark.index, event.end_mark.index))
         tag = self._tag(event) or self._resolver.resolve(yaml.ScalarNode, event.value, event.implicit)
         kind = _KINDS.get(tag, "string")
         if kind in ("list", "mapping"):

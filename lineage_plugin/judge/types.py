@@ -378,7 +378,8 @@ class LicenceOutcome:
         model: The model of the chain.
         via: The declared base through which it is in the chain; None when it is that base itself.
         licence: Its licence; None when it states none, or none is known here.
-        known_by: ``the Hub``, or ``its id`` where the Hub was not asked and the model is a well-known one; None when it is not known.
+        known_by: ``the Hub``, or ``its id`` where the Hub was not asked and the model is a well-known one; None
+            when it is not known.
         outcome: The outcome.
         reason: Why, in a few words.
         source: The clause that decides and where it is to be read; None when no clause does.

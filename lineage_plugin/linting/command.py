@@ -12,8 +12,9 @@ from functools import partial
 from lineage_plugin.errors import LineageError, UsageError
 from lineage_plugin.findings import Finding
 from lineage_plugin.judge.types import Report
+from lineage_plugin.linting.diff import unified_diff
 from lineage_plugin.linting.lint import Lint, prepare, report_on
-from lineage_plugin.linting.repair import Repaired, fixed, unified_diff, write_back
+from lineage_plugin.linting.repair import Repaired, fixed, write_back
 from lineage_plugin.linting.walk import cards_of
 from lineage_plugin.options import Options, Progress
 from lineage_plugin.policy.find import find_policy
@@ -194,7 +195,7 @@ def _title(found: Finding) -> str:
 
 def _show_diff(done: Sequence[_Done], quiet: bool) -> int:
     """Print what repairs would change; the exit code is 1 when they would change anything."""
-    from lineage_plugin.linting.repair import colored
+    from lineage_plugin.linting.diff import colored
 
     color = sys.stdout is not None and wants_color(sys.stdout)
     shown = "".join(colored(one.diff) if color else one.diff for one in done)

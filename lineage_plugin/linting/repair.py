@@ -1,45 +1,45 @@
-r"""Repairs of a card: made one after the other, made again until nothing is left, shown, and written back.
+r"""Repairs of a card: made together, made again until nothing is left, and written back.
 
 >>> from lineage_plugin.card import read_card
 >>> card = b"---\nbase_model: https://huggingface.co/owner/name\n---\n"
->>> repaired = fixed(lambda text: read_card(text)[1], card)
->>> print(unified_diff(card, repaired.card, "README.md"), end="")
---- README.md
-+++ README.md
-@@ -1,3 +1,3 @@
- ---
--base_model: https://huggingface.co/owner/name
-+base_model: owner/name
- ---
+>>> fixed(lambda text: read_card(text)[1], card).card
+b'---\nbase_model: owner/name\n---\n'
 """
 
 from __future__ import annotations
 
 import os
-import re
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Final
 
-from lineage_plugin.card.located import LINE_BREAK
+from lineage_plugin.card.front_matter import MAX_SIZE
 from lineage_plugin.card.rewrite import CannotRewrite, rewrite
 from lineage_plugin.errors import UsageError
 from lineage_plugin.findings import Finding
 from lineage_plugin.fixes import Change, RemoveItem, RenameKey, SetItem, TrimFence
 from lineage_plugin.text import one_line
 
-__all__ = ["MAX_PASSES", "Repaired", "colored", "fixed", "repair", "unified_diff", "write_back"]
+__all__ = [
+    "MAX_BYTES",
+    "MAX_PASSES",
+    "MAX_REPAIRS",
+    "Repaired",
+    "fixed",
+    "repair",
+    "write_back",
+]
 
 MAX_PASSES: Final = 20
 """Passes after which repairs are given up. A pass leaves only those that an earlier one of it stands in the way of."""
-_CONTEXT: Final = 3
+MAX_REPAIRS: Final = 1000
+"""Most repairs of a card; more are left for another run."""
+MAX_BYTES: Final = 2 << 20
+"""Bytes that are read to repair a card, those of each try, before the rest is left: a few seconds of work."""
 _DEFECT: Final = "the repair does not last, which is a defect of lineage: please report it"
-_COLORS: Final = {"---": "1", "+++": "1", "@@ ": "36", "-": "31", "+": "32"}
-# A runner takes a line for a command that begins with two colons, whatever blanks stand before them.
-_COMMAND: Final = re.compile(r"^(\s*:):|##\[")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Repaired:
     Attributes:
         card: Its bytes.
         applied: The findings that were repaired, in their order.
-        refused: Those whose repair cannot be made, and why.
+        refused: Those whose repair cannot be made, and why. Where a limit is met, the first of those that are left.
     """
 
     card: bytes
@@ -70,40 +70,67 @@ def repair(card: bytes, findings: Sequence[Finding]) -> Repaired:
     Returns:
         The new card, what was repaired, and what cannot be.
     """
-    applied: list[Finding] = []
-    refused: list[tuple[Finding, str]] = []
-    made: list[tuple[Change, ...]] = []
-    for found in findings:
-        fix = found.fix
-        if fix is None or found.ignored is not None:
-            continue
-        if fix.changes in made:
-            applied.append(found)
-            continue
-        done = [change for one in made for change in one]
-        if any(_collide(new, old) for new in fix.changes for old in done):
-            continue
-        try:
-            rewritten = rewrite(card, [_moved(change, done) for change in fix.changes])
-        except CannotRewrite as error:
-            refused.append((found, str(error)))
-            continue
-        if rewritten.card == card:
-            refused.append((found, _DEFECT))
-            continue
-        card = rewritten.card
-        made.append(fix.changes)
-        applied.append(found)
-    return Repaired(card, tuple(applied), tuple(refused))
+    return _Pass(card, _Left()).over(findings)
 
 
-def _collide(new: Change, old: Change) -> bool:
-    """Return whether a change is about what an earlier one has changed."""
-    if isinstance(new, TrimFence) or isinstance(old, TrimFence):
-        return new == old
-    if isinstance(new, (SetItem, RemoveItem)) and isinstance(old, (SetItem, RemoveItem)):
-        return (new.key, new.index) == (old.key, old.index)
-    return bool(_keys(new) & _keys(old))
+@dataclass(slots=True)
+class _Left:
+    """What may still be done for a card."""
+
+    repairs: int = MAX_REPAIRS
+    size: int = MAX_BYTES
+
+    def read(self, card: bytes) -> None:
+        """Count a card that is read."""
+        self.size -= min(len(card), MAX_SIZE)
+
+    @property
+    def nothing(self) -> bool:
+        return self.size <= 0 or self.repairs <= 0
+
+
+class _Claimed:
+    """What the repairs of a pass change."""
+
+    def __init__(self, made: Iterable[Finding] = ()) -> None:
+        self._fixes: set[tuple[Change, ...]] = set()
+        self._keys: set[str] = set()
+        self._items: dict[str, set[int]] = {}
+        self._removed: dict[str, list[int]] = {}
+        self._trimmed = False
+        for found in made:
+            self.add(_changes(found))
+
+    def holds(self, changes: tuple[Change, ...]) -> bool:
+        """Return whether the same changes are among them."""
+        return changes in self._fixes
+
+    def collide(self, change: Change) -> bool:
+        """Return whether a change is about what they change."""
+        if isinstance(change, TrimFence):
+            return self._trimmed
+        if isinstance(change, (SetItem, RemoveItem)):
+            return change.key in self._keys or change.index in self._items.get(change.key, ())
+        return any(key in self._keys or key in self._items for key in _keys(change))
+
+    def add(self, changes: tuple[Change, ...]) -> None:
+        """Take changes that are made."""
+        self._fixes.add(changes)
+        for change in changes:
+            if isinstance(change, TrimFence):
+                self._trimmed = True
+            elif isinstance(change, (SetItem, RemoveItem)):
+                self._items.setdefault(change.key, set()).add(change.index)
+                if isinstance(change, RemoveItem):
+                    insort(self._removed.setdefault(change.key, []), change.index)
+            else:
+                self._keys |= _keys(change)
+
+    def moved(self, change: Change) -> Change:
+        """Return a change of a list's item as it is after they have removed items before it."""
+        if not isinstance(change, (SetItem, RemoveItem)):
+            return change
+        return replace(change, index=change.index - bisect_left(self._removed.get(change.key, ()), change.index))
 
 
 def _keys(change: Change) -> set[str]:
@@ -112,12 +139,89 @@ def _keys(change: Change) -> set[str]:
     return {change.old, change.new} if isinstance(change, RenameKey) else {change.key}
 
 
-def _moved(change: Change, done: Sequence[Change]) -> Change:
-    """Return a change of a list's item as it is after earlier ones have removed items before it."""
-    if not isinstance(change, (SetItem, RemoveItem)):
-        return change
-    gone = sum(isinstance(one, RemoveItem) and one.key == change.key and one.index < change.index for one in done)
-    return replace(change, index=change.index - gone)
+def _changes(found: Finding) -> tuple[Change, ...]:
+    return () if found.fix is None else found.fix.changes
+
+
+class _Pass:
+    """Repairs of what one lint of a card has found."""
+
+    def __init__(self, card: bytes, left: _Left) -> None:
+        self._card = card
+        self._left = left
+        self._made: list[Finding] = []
+        self._refused: dict[int, str] = {}
+
+    def over(self, findings: Sequence[Finding]) -> Repaired:
+        """Make the repairs of findings."""
+        waiting = [found for found in findings if found.fix is not None and found.ignored is None]
+        over: list[Finding] = []
+        while waiting:
+            batch, collided = self._without_collisions(waiting)
+            over += batch[max(self._left.repairs, 0) :]
+            before = len(self._refused)
+            self._make(batch[: max(self._left.repairs, 0)], over)
+            # What stands in the way of nothing any more may go where a repair was refused.
+            waiting = collided if len(self._refused) > before and not over else []
+        claimed = _Claimed(self._made)
+        applied = tuple(found for found in findings if found.ignored is None and claimed.holds(_changes(found)))
+        refused = [(found, self._refused[id(found)]) for found in findings if id(found) in self._refused]
+        if over:
+            refused.append((over[0], _left_over(len(over), self._left)))
+        return Repaired(self._card, applied, tuple(refused))
+
+    def _without_collisions(self, findings: Sequence[Finding]) -> tuple[list[Finding], list[Finding]]:
+        """Return the findings whose repairs can be made together, and those that have to wait for them."""
+        claimed = _Claimed(self._made)
+        batch: list[Finding] = []
+        waiting: list[Finding] = []
+        for found in findings:
+            changes = _changes(found)
+            if any(claimed.collide(change) for change in changes):
+                waiting.append(found)
+            else:
+                claimed.add(changes)
+                batch.append(found)
+        return batch, waiting
+
+    def _make(self, batch: Sequence[Finding], over: list[Finding]) -> None:
+        """Make repairs together; where that cannot be, those of each half, and so on."""
+        parts = [batch]
+        while parts:
+            part = parts.pop()
+            if not part:
+                continue
+            if self._left.nothing:
+                over += part
+                continue
+            claimed = _Claimed(self._made)
+            changes: list[Change] = []
+            for found in part:
+                changes += map(claimed.moved, _changes(found))
+                claimed.add(_changes(found))
+            self._left.read(self._card)
+            why = _DEFECT
+            try:
+                rewritten = rewrite(self._card, changes)
+            except CannotRewrite as error:
+                why = str(error)
+            else:
+                if not rewritten.idle or (len(part) == 1 and rewritten.card != self._card):
+                    self._card = rewritten.card
+                    self._made += part
+                    self._left.repairs -= len(part)
+                    continue
+            if len(part) == 1:
+                self._refused[id(part[0])] = why
+                continue
+            middle = len(part) // 2
+            parts += [part[middle:], part[:middle]]
+
+
+def _left_over(count: int, left: _Left) -> str:
+    rest = f"this repair and {count - 1:,} others are" if count > 1 else "this repair is"
+    most = f"{MAX_REPAIRS:,} repairs are made of a card" if left.repairs <= 0 else "the card takes too long to repair"
+    return f"{most}, and {rest} left: run again"
 
 
 def fixed(lint: Callable[[bytes], Sequence[Finding]], card: bytes) -> Repaired:
@@ -132,102 +236,20 @@ def fixed(lint: Callable[[bytes], Sequence[Finding]], card: bytes) -> Repaired:
         back, is among the latter.
     """
     applied: tuple[Finding, ...] = ()
+    left = _Left()
     seen = {card}
     for _ in range(MAX_PASSES):
-        done = repair(card, lint(card))
+        left.read(card)
+        done = _Pass(card, left).over(lint(card))
         if done.card == card:
             return Repaired(card, applied, done.refused)
         if done.card in seen:
-            break
+            return Repaired(card, applied, (*done.refused, *((found, _DEFECT) for found in done.applied)))
         seen.add(done.card)
         card, applied = done.card, (*applied, *done.applied)
-    else:
-        done = repair(card, lint(card))
-    return Repaired(card, applied, (*done.refused, *((found, _DEFECT) for found in done.applied)))
-
-
-def unified_diff(old: bytes, new: bytes, name: str) -> str:
-    r"""Show what differs between two cards.
-
-    Characters that a terminal or a CI runner would obey, or that nobody sees, are shown as escapes such as ``\x1b``;
-    so are carriage returns where the two cards have line ends of several kinds. Without any of these it is a patch.
-
-    Args:
-        old: The old card.
-        new: The new card.
-        name: Its path.
-
-    Returns:
-        The lines of the diff, each ended; empty when nothing differs.
-    """
-    before, after = _rows(old), _rows(new)
-    kinds = {_line_break(row) for row in (*before, *after)} - {""}
-    # Cards are long and changes few: what is the same at both ends is not compared.
-    head = _common(before, after, min(len(before), len(after)))
-    tail = _common(before[::-1], after[::-1], min(len(before), len(after)) - head)
-    first, last = max(head - _CONTEXT, 0), max(tail - _CONTEXT, 0)
-    before, after = before[first : len(before) - last], after[first : len(after) - last]
-    said: list[str] = []
-    for group in SequenceMatcher(None, before, after).get_grouped_opcodes(_CONTEXT):
-        (_, a, _, c, _), (_, _, b, _, d) = group[0], group[-1]
-        said.append(f"@@ -{_range(first + a, b - a)} +{_range(first + c, d - c)} @@\n")
-        for tag, i, j, k, m in group:
-            pairs = [(" ", before[i:j])] if tag == "equal" else [("-", before[i:j]), ("+", after[k:m])]
-            said += [line for sign, rows in pairs for row in rows for line in _shown(sign, row, len(kinds) > 1)]
-    title = one_line(name, 300)
-    return "".join([f"--- {title}\n", f"+++ {title}\n", *said]) if said else ""
-
-
-def _rows(card: bytes) -> list[str]:
-    """Return the lines of a card with their breaks."""
-    text = card.decode("utf-8", "surrogateescape")
-    ends = [found.end() for found in LINE_BREAK.finditer(text)]
-    starts = [0, *ends]
-    rows = [text[start:end] for start, end in zip(starts, [*ends, len(text)], strict=True)]
-    return rows if rows[-1] else rows[:-1]
-
-
-def _line_break(row: str) -> str:
-    return row[len(row.rstrip("\r\n")) :]
-
-
-def _common(one: Sequence[str], other: Sequence[str], most: int) -> int:
-    """Return how many rows are the same at the beginning."""
-    return next((index for index in range(most) if one[index] != other[index]), most)
-
-
-def _range(start: int, length: int) -> str:
-    """Write a range of lines as diffs do: an empty one is that behind a line."""
-    return f"{start + 1}" if length == 1 else f"{start + (length > 0)},{length}"
-
-
-def _shown(sign: str, row: str, mixed: bool) -> Iterator[str]:
-    """Yield a line of a diff, fit to print."""
-    line_break = _line_break(row)
-    text = row.rstrip("\r\n") + (line_break if mixed and line_break != "\n" else "")
-    visible = "".join(c if c.isprintable() or c == "\t" else _escape(c) for c in text)
-    visible = _COMMAND.sub(lambda found: f"{found[1]}\\x3a" if found[1] else "##\\x5b", visible)
-    yield f"{sign}{visible}\n"
-    if not line_break:
-        yield "\\ No newline at end of file\n"
-
-
-def _escape(character: str) -> str:
-    code = ord(character)
-    if character in "\r\n":
-        return "\\r" if character == "\r" else "\\n"
-    if 0xDC80 <= code <= 0xDCFF:
-        code -= 0xDC00  # a byte that is not UTF-8
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
-
-
-def colored(diff: str) -> str:
-    """Return a diff with the colours of a terminal."""
-    lines = []
-    for line in diff.splitlines():
-        color = next((code for start, code in _COLORS.items() if line.startswith(start)), None)
-        lines.append(line if color is None else f"\x1b[{color}m{line}\x1b[0m")
-    return "".join(f"{line}\n" for line in lines)
+    last = _Pass(card, left).over(lint(card))
+    many = f"{MAX_PASSES} passes over the card did not do: run again, and report it should that not help"
+    return Repaired(card, applied, (*last.refused, *((found, many) for found in last.applied)))
 
 
 def write_back(path: Path, old: bytes, new: bytes) -> None:
@@ -239,8 +261,10 @@ def write_back(path: Path, old: bytes, new: bytes) -> None:
         new: What is to be written.
 
     Raises:
-        UsageError: When it is no file of its folder, not what was read any more, or cannot be written.
+        UsageError: When it is no file of its folder, larger than what is read of a card, not what was read any more, or
+            cannot be written.
     """
+    from lineage_plugin.linting.place import CARD_LIMIT
     from lineage_plugin.report.output import write_file
 
     where = one_line(path, 200)
@@ -251,6 +275,10 @@ def write_back(path: Path, old: bytes, new: bytes) -> None:
             raise UsageError(f"{where}: this is a link that leads out of its folder, and is not written to")
         if not stat.S_ISREG(target.stat().st_mode):
             raise UsageError(f"{where}: this is not a regular file")
+        if len(old) >= CARD_LIMIT and target.stat().st_size > CARD_LIMIT:
+            raise UsageError(
+                f"{where}: this is larger than {CARD_LIMIT >> 20} MiB, too large for a card to be repaired"
+            )
         if not os.access(target, os.W_OK):
             raise UsageError(f"{where}: writing it is not permitted")
         if target.read_bytes() != old:

@@ -106,7 +106,7 @@ GOOD = [
     Case("alias", block("x: &b o/n", "base_model: *b", PIN), base("o/n", 3)),
     Case("alias of a list", block("x: &b [o/n]", "base_model: *b", PIN), base("o/n", 2)),
     Case("unicode around", block("title: 模型 🤗", "base_model: o/n", PIN, "x: é"), base("o/n", 3)),
-    Case("unicode line separator", block("title: a\u2028 b\u0085 c", "base_model: o/n", PIN), base("o/n", 3), (broken(2), broken(2))),
+    Case("unicode line separator", block("title: a\u2028 b\u0085 c", "base_model: o/n", PIN), base("o/n", 3), (broken(2, "warning"), broken(2, "warning"))),
     Case("explicit string tag", block("base_model: !!str 1234", PIN), base("1234", 2)),
     Case("explicit key", block("? base_model", ": o/n", PIN), base("o/n", 3)),
     Case("evaluation results", block("model-index:", "- name: x", "  results: []", "base_model: o/n", PIN), base("o/n", 5)),

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lineage_plugin.card.beside import Beside
@@ -147,6 +147,11 @@ def test_claims_and_where_they_stand() -> None:
     ]
     assert found.recipe is not None and [claim.id for claim in found.recipe.models] == ["a/b", "c/d"]
     assert found.config["model_type"] == "llama"
+
+
+def test_a_claim_is_pointed_at_where_parts_have_its_key() -> None:
+    found = beside({"config.json": '{\n "_name_or_path": "o/n",\n "text_config": {\n  "_name_or_path": ""}\n}'})
+    assert [(c.id, c.line, c.column) for c in found.claims] == [("o/n", 2, 19)]
 
 
 @pytest.mark.parametrize(
@@ -297,6 +302,7 @@ values = st.recursive(
 
 @settings(max_examples=120, deadline=None)
 @given(st.dictionaries(st.sampled_from(["config.json", "tokenizer_config.json", "added_tokens.json", "hf_quant_config.json"]), values))  # fmt: skip
+@example({"config.json": {"quantization_config": {"quant_method": "compressed-tensors"}, "model_type": [{}]}})
 def test_whatever_the_values_are_a_value_comes_out(documents: dict[str, Any]) -> None:
     import json
 

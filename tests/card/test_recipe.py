@@ -146,6 +146,17 @@ def test_what_is_no_recipe(text: str) -> None:
     assert recipe_of_card(text.replace("{}", TIES), "README.md") is None
 
 
+@pytest.mark.parametrize("line_break", ["\n", "\r\n", "\r"])
+def test_documents_end_with_any_line_break(line_break: str) -> None:
+    one = "merge_method: ties\nbase_model: a/b\nmodels:\n- model: {}\n"
+    text = (one.format("c/d") + "---\n# next\n" + one.format("e/f")).replace("\n", line_break)
+    read = recipe_of_file(text, "mergekit_config.yml")
+    assert sorted(ids(read)) == ["a/b", "c/d", "e/f"]
+    assert read is not None and read.problems == ()
+    card = "# Mine\n\n```yaml\nname: x\nmerge_method: ties\nmodels:\n- model: c/d\n```\n".replace("\n", line_break)
+    assert ids(recipe_of_card(card, "README.md")) == ["c/d"]
+
+
 def test_several_documents_name_their_steps() -> None:
     text = """\
 name: first-merge

@@ -99,7 +99,7 @@ def no_base_declared(card: Card) -> Iterator[Finding]:
             fix=_declaring(card, (claim,), "adapter" if card.beside.files is None else None),
         )
         return
-    if not card.front_matter.readable or (entry is not None and not _is_empty(entry.value)):
+    if not card.front_matter.readable or (entry is not None and not entry.value.is_blank):
         return
     recipe = card.beside.recipe
     if recipe is not None and recipe.models:
@@ -239,7 +239,7 @@ def _declaring(card: Card, claims: tuple[BaseClaim, ...], relation: str | None) 
         relation: The relation, where the files beside the card do not tell it.
     """
     entry = card.front_matter.entry("base_model")
-    unusable = entry is not None and not _is_empty(entry.value)
+    unusable = entry is not None and not entry.value.is_blank
     if not card.present or not card.front_matter.readable or unusable:
         return None
     ids = tuple(claim.id for claim in claims)
@@ -265,7 +265,7 @@ def _pinning(card: Card) -> Fix | None:
         return None
     entries = value.items if value.kind == "list" else (value,)
     given = card.front_matter.get("base_model_revision")
-    pins = () if given is None or _is_empty(given) else given.items if given.kind == "list" else (given,)
+    pins = () if given is None or given.is_blank else given.items if given.kind == "list" else (given,)
     # Revisions are given in the order of the entries: one that is no base has none.
     if len(bases) != len(entries) or (pins and len(pins) != len(bases)):
         return None
@@ -273,7 +273,7 @@ def _pinning(card: Card) -> Fix | None:
     for claim, item, pin in zip_longest(bases, entries, pins):
         written = parse_reference(item.text or "")
         inline = written.revision if isinstance(written, Reference) else None
-        if inline in _MOVING or (claim.revision is None and pin is not None and not _is_empty(pin)):
+        if inline in _MOVING or (claim.revision is None and pin is not None and not pin.is_blank):
             return None  # what is written there contradicts it, or is for its author to mend
         moves = claim.revision is None or claim.revision in _MOVING
         commit = _commit_today(card, claim) if moves else claim.revision
@@ -326,13 +326,6 @@ def _place(card: Card) -> tuple[int | None, int | None]:
     if card.front_matter.line is not None:
         return card.front_matter.line, 1
     return (None, None) if card.empty or not card.present else (1, 1)
-
-
-def _is_empty(value: Located) -> bool:
-    """Tell whether a value names nothing at all, rather than something unusable."""
-    if value.kind == "list":
-        return all(_is_empty(item) for item in value.items)
-    return value.kind == "null" or (value.kind == "string" and not (value.text or "").strip())
 
 
 def _names_models(value: Located) -> bool:

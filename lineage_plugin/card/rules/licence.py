@@ -172,7 +172,7 @@ def _missing(card: Card, chain: Sequence[Ancestor]) -> Iterator[Finding]:
     help_ = f"Add `license:` with an id of {HUB_LIST}."
     suggestion: tuple[str, ...] = ()
     model, licence = known[0] if known else (None, None)
-    if entry is not None and not _is_blank(entry.value):
+    if entry is not None and not entry.value.is_blank:
         # LIN207 has told that it is no text; that is enough where no base asks for anything.
         if licence is None or licence.kind in _ASK_LITTLE:
             return
@@ -347,12 +347,6 @@ def _fix(card: Card, at: Located, id: str) -> Fix:
 def _text(card: Card, key: str) -> str | None:
     value = card.front_matter.get(key)
     return None if value is None else (value.text or "").strip() or None
-
-
-def _is_blank(value: Located) -> bool:
-    if value.kind == "list":
-        return all(_is_blank(item) for item in value.items)
-    return value.kind == "null" or (value.kind == "string" and not (value.text or "").strip())
 
 
 def _is_of_a_model(card: Card) -> bool:
