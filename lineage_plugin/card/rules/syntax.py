@@ -16,8 +16,8 @@ def malformed_front_matter(card: Card) -> Iterator[Finding]:
 
     Why: the Hub refuses or drops such metadata, and a reader of the card cannot know which part of it holds. It is an
     error when something declared is lost, a warning or a note when it could be read all the same. Files beside the card
-    that could not be read are notes, too: what they say was held against nothing. A character that ends a line for
-    some readers and not for others (U+0085, U+2028, U+2029) is a warning, and an error where a key or a comment follows.
+    that could not be read are notes, too: what they say was held against nothing. A character that ends a line for some
+    readers and not for others (U+0085, U+2028, U+2029) is a warning, and an error where a key or a comment follows.
 
     Fix: writes the id instead of a web address and several ids in one text as a list, removes repeated and empty
     entries, and removes blanks behind the dashes that open the front matter.
