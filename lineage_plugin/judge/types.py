@@ -19,6 +19,7 @@ __all__ = [
     "CalibratedEvidence",
     "CalibratedStatistic",
     "Candidate",
+    "ChainLink",
     "Closest",
     "Comparison",
     "Declared",
@@ -349,7 +350,7 @@ class Report:
     suspect's, as the caller named it (None for a model of the Hub), and ``card`` the card that was given instead of the
     suspect's own: the files of findings lie there (:func:`lineage_plugin.report.places.place`). ``hub`` is the address
     of the Hub that ids are of, ``command`` what was asked: only ``check`` holds a card against weights. ``licences`` is
-    what ``lint`` says of the licences along the declared chain.
+    what ``lint`` says of the licences along the declared chain, ``chain`` what the cards on the Hub declare further up.
     """
 
     created: str
@@ -368,6 +369,20 @@ class Report:
     hub: str = PUBLIC_HUB
     command: Command = "check"
     licences: tuple[LicenceOutcome, ...] = ()
+    chain: tuple[ChainLink, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ChainLink:
+    """What the card of a declared base, or of one further up, declares in turn.
+
+    Attributes:
+        model: The model, by the name it has on the Hub now.
+        bases: The bases that its card declares; empty where the chain ends.
+    """
+
+    model: str
+    bases: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from lineage_plugin.card.rules.licence import is_own, licence_judgements
 from lineage_plugin.card.rules.registry import Card
 from lineage_plugin.checkpoint.types import Cost
 from lineage_plugin.findings import Finding
-from lineage_plugin.judge.types import LicenceOutcome, ModelSummary, Report
+from lineage_plugin.judge.types import ChainLink, LicenceOutcome, ModelSummary, Report
 from lineage_plugin.linting.place import Place, place_of
 from lineage_plugin.options import Options
 from lineage_plugin.policy.apply import options_of
@@ -142,7 +142,17 @@ def report_on(prepared: Lint, card: bytes | None, *, policy: Policy | None, opti
     report = report_of(
         place.asked, summary, seen.declaration, [], findings_of(seen), prepared.cost, policy, options, name=place.given
     )
-    return replace(report, command="lint", licences=_licences(seen))
+    return replace(report, command="lint", licences=_licences(seen), chain=_chain(seen))
+
+
+def _chain(card: Card) -> tuple[ChainLink, ...]:
+    """Return what the declared bases are made from in turn, as far as the Hub was asked and has them."""
+    found: dict[str, ChainLink] = {}
+    for model in (card.hub or {}).values():
+        own = card.name is not None and card.name.lower() in (model.asked.lower(), model.id.lower())
+        if model.state == "found" and not own:
+            found.setdefault(model.id.lower(), ChainLink(model.id, model.bases))
+    return tuple(found.values())
 
 
 def _licences(card: Card) -> tuple[LicenceOutcome, ...]:

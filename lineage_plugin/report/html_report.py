@@ -157,6 +157,7 @@ def _model_section(number: int, report: Report) -> dict[str, Any]:
         "declares": _capital(outline.declares(report.declared, one_line, outline.placed)),
         "created": _date(report.created),
         "policy": policy_line(report.settings.policy),
+        "chain": outline.chain(report),
         "licences": outline.licences(report),
         "comparisons": [
             _comparison(one, report, f"model-{number}-base-{rank}") for rank, one in enumerate(report.comparisons, 1)

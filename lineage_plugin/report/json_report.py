@@ -88,6 +88,7 @@ def to_dict(report: Report) -> dict[str, Any]:
         "closest": None if report.closest is None else _closest(report.closest),
         "findings": [_finding(finding) for finding in report.findings],
         "licences": [_licence(licence) for licence in report.licences],
+        "chain": [{"model": _text(link.model), "bases": [_text(base) for base in link.bases]} for link in report.chain],
         "verdict": report.verdict,
         "summary": _text(report.summary),
         "cost": _cost(report.cost),

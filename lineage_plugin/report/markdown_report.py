@@ -180,7 +180,7 @@ def _model_section(report: Report, form: _Form, unicode: bool, *, titled: bool) 
             yield from _details(report, comparison, unicode, drawn=form is _Form.FULL)
         yield from _parents(report, unicode)
     if form is not _Form.VERDICTS:
-        yield from _licences(report)
+        yield from _further_up(report)
         yield from _findings(report, unicode)
 
 
@@ -310,10 +310,13 @@ def _bars(bars: Sequence[Bar]) -> _Section:
     yield from _paragraphs(*(bar.note for bar in bars if not (bar.label or bar.bar)))
 
 
-def _licences(report: Report) -> _Section:
-    said = outline.licences(report)
-    if said:
-        yield from ("**Licences** along the declared chain:", "", *(f"- {text(line, 900)}" for line in said), "")
+def _further_up(report: Report) -> _Section:
+    if report.chain:
+        yield from ("**Chain**, as the cards on the Hub have it:", "")
+        yield from (*(f"- {text(line, 900)}" for line in outline.chain(report)), "")
+    if report.licences:
+        yield from ("**Licences** along the declared chain:", "")
+        yield from (*(f"- {text(line, 900)}" for line in outline.licences(report)), "")
 
 
 def _findings(report: Report, unicode: bool) -> _Section:

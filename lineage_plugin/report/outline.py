@@ -172,6 +172,18 @@ def limits(report: Report, comparison: Comparison) -> list[str]:
     return list(filter(None, said))
 
 
+def chain(report: Report) -> list[str]:
+    """Say what the declared bases are made from in turn; empty where the Hub was not asked."""
+    said = []
+    for link in report.chain[:_MOST_LICENCES]:
+        bases = ", ".join(one_line(base, 120) for base in link.bases[:_MOST_BASES])
+        more = f" and {len(link.bases) - _MOST_BASES} more" if len(link.bases) > _MOST_BASES else ""
+        what = f"declares {bases}{more}" if bases else "declares no base"
+        said.append(f"{one_line(link.model, 120)} {what}")
+    left = len(report.chain) - _MOST_LICENCES
+    return [*said, *([f"and {left} more"] if left > 0 else [])]
+
+
 def licences(report: Report) -> list[str]:
     """Say how the licence of the model goes with each of those along the declared chain; empty without any."""
     said = []

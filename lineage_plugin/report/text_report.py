@@ -172,6 +172,7 @@ def _subject(page: _Page, report: Report) -> None:
     page.entry("Model", _model(report.suspect))
     page.entry("Card", outline.declares(report.declared, one_line, outline.placed))
     page.entry("Policy", policy_line(report.settings.policy))
+    _bullets(page, "Chain", outline.chain(report))
     _bullets(page, "Licences", outline.licences(report))
     page.blank()
 

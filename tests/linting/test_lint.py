@@ -16,6 +16,7 @@ from lineage_plugin.linting.lint import lint, prepare
 from lineage_plugin.linting.place import CARD_LIMIT, place_of
 from lineage_plugin.options import Options
 from lineage_plugin.policy.types import Policy
+from lineage_plugin.report import render
 from tests.hub import OUTSIDER, TOKEN, LocalHub
 
 HASH = "5a0bd8b1e0e0f5b7d4f6a1c9b2e3d4f5a6b7c8d9"
@@ -182,7 +183,7 @@ def test_what_is_not_there_is_an_error_and_asks_no_server(
 
 
 def test_a_model_on_the_hub_is_asked_about_its_bases(hub: LocalHub) -> None:
-    base = write(hub.create("acme/base") / "README.md", "license: cc-by-nc-4.0").parent
+    base = write(hub.create("acme/base") / "README.md", "license: cc-by-nc-4.0", "base_model: acme/root").parent
     (base / "config.json").write_text(json.dumps({"model_type": "llama"}))
     folder = hub.create("me/model")
     write(folder / "README.md", "license: mit", "base_model: acme/base", "base_model_relation: finetune")
@@ -196,6 +197,8 @@ def test_a_model_on_the_hub_is_asked_about_its_bases(hub: LocalHub) -> None:
     assert [(one.model, one.licence, one.known_by) for one in report.licences] == [
         ("acme/base", "cc-by-nc-4.0", "the Hub")
     ]
+    assert [(link.model, link.bases) for link in report.chain] == [("acme/base", ("acme/root",))]
+    assert "Chain       • acme/base declares acme/root" in render(report)
     assert report.cost.requests == hub.log.requests() and report.cost.bytes_read < 10_000
     assert hub.log.records(path="*.safetensors") == []
     # A revision of it has the card of that revision.

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from lineage_plugin.checkpoint.types import Cost
 from lineage_plugin.judge.types import (
     Candidate,
+    ChainLink,
     Direction,
     Evidence,
     Excepted,
@@ -71,6 +72,7 @@ def test_the_fields_are_those_of_the_contract() -> None:
             "closest",
             "findings",
             "licences",
+            "chain",
             "verdict",
             "summary",
             "cost",
@@ -314,7 +316,7 @@ def everything() -> Report:
             )
         ),
     )
-    return replace(found, licences=(LLAMA,))
+    return replace(found, licences=(LLAMA,), chain=(ChainLink("acme/base", ("acme/root",)),))
 
 
 WRONG = {
@@ -338,6 +340,8 @@ WRONG = {
     "licence of no model": _set("licences.0.model", None),
     "duties as one text": _set("licences.0.duties", "show the words"),
     "additional field in a licence": _set("licences.0.advice", "sue"),
+    "link of a chain without its model": _set("chain.0.model", None),
+    "bases of a link as one text": _set("chain.0.bases", "acme/root"),
     "finding level": _set("findings.0.level", "fatal"),
     "finding code": _set("findings.0.code", "E501"),
     "finding line 0": _set("findings.0.line", 0),
