@@ -38,7 +38,7 @@ def same(one: Report, other: Report) -> None:
     assert repr(one) == repr(other)
 
 
-@pytest.mark.parametrize("sample", samples.ALL, ids=lambda sample: sample.__name__)
+@pytest.mark.parametrize("sample", (*samples.ALL, samples.linted), ids=lambda sample: sample.__name__)
 def test_samples_come_back(sample: Callable[[], Report]) -> None:
     report = sample()
     same(through_text(report), report)
@@ -61,7 +61,7 @@ def test_real_reports_come_back(name: str) -> None:
 
 def test_every_type_of_a_report_is_in_some_sample() -> None:
     """A type that no sample holds would be kept by code that no test has run."""
-    held = {type(value) for sample in samples.ALL for value in walk(sample())}
+    held = {type(value) for sample in (*samples.ALL, samples.linted) for value in walk(sample())}
     held |= {type(value) for value in walk(UNDER_POLICY)}
     own = (kind for kind in vars(types).values() if getattr(kind, "__module__", None) == types.__name__)
     defined = {kind for kind in own if isinstance(kind, type) and is_dataclass(kind)}

@@ -11,6 +11,7 @@ from lineage_plugin.judge.types import (
     CalibratedEvidence,
     CalibratedStatistic,
     Candidate,
+    ChainLink,
     Closest,
     Comparison,
     Declared,
@@ -20,6 +21,7 @@ from lineage_plugin.judge.types import (
     Inheritance,
     Interval,
     LayerEvidence,
+    LicenceOutcome,
     Merge,
     MergeParent,
     ModelSummary,
@@ -215,6 +217,20 @@ def linted() -> Report:
         command="lint",
         summary="models/mine: the card was read",
         cost=Cost(),
+        licences=(
+            LicenceOutcome(
+                "zoo/atlas",
+                None,
+                "cc-by-nc-4.0",
+                "the Hub",
+                "incompatible",
+                "no commercial use",
+                "section 2 of https://creativecommons.org/licenses/by-nc/4.0/",
+                ("Names the author: section 3",),
+            ),
+            LicenceOutcome("zoo/root", "zoo/atlas", None, None, "ask a lawyer", "its licence is not known", None),
+        ),
+        chain=(ChainLink("zoo/atlas", ("zoo/root",)), ChainLink("zoo/root", ())),
     )
 
 

@@ -23,7 +23,7 @@ from lineage_plugin.findings import CODES, finding
 from lineage_plugin.judge.types import Declared, GroupEvidence, Interval, LayerEvidence, MergeParent, PolicyUse, Report
 from lineage_plugin.policy.load import load_policy
 from lineage_plugin.report import drawing, html_report, outline, parents, phrases, render, render_all, searched
-from tests.browser import chromium, opened
+from tests.browser import Opened, chromium, opened
 from tests.report import samples
 
 if TYPE_CHECKING:
@@ -379,16 +379,23 @@ def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return path
 
 
-def test_it_opens_alone_and_fits_every_screen(browser: Browser, file: Path) -> None:
+@pytest.fixture(scope="module")
+def shown(browser: Browser, file: Path) -> Iterator[Opened]:
+    """A page that several tests look at; each sets what it depends on."""
     with opened(browser, file) as found:
-        for scheme, width in itertools.product(("light", "dark"), (360, 768, 1280)):
-            found.page.emulate_media(color_scheme=scheme)
-            found.page.set_viewport_size({"width": width, "height": 900})
-            found.page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
-            assert found.page.evaluate("document.documentElement.scrollWidth") <= width
-        assert found.page.evaluate("getComputedStyle(document.body).maxWidth") != "none"  # the style sheet was let in
-        assert found.requests == [file.as_uri()]
-        assert found.errors == []
+        yield found
+
+
+def test_it_opens_alone_and_fits_every_screen(shown: Opened, file: Path) -> None:
+    page = shown.page
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    for scheme, width in itertools.product(("light", "dark"), (360, 768, 1280)):
+        page.emulate_media(color_scheme=scheme)
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate("getComputedStyle(document.body).maxWidth") != "none"  # the style sheet was let in
+    assert shown.requests == [file.as_uri()]
+    assert shown.errors == []
 
 
 # The two differ in their colours alone.
@@ -414,12 +421,14 @@ def test_axe_finds_nothing_serious(browser: Browser, file: Path) -> None:
     assert bad == []
 
 
-def test_it_prints(browser: Browser, file: Path) -> None:
-    with opened(browser, file, color_scheme="dark") as found:
-        printed = found.page.pdf(prefer_css_page_size=True)
-        found.page.emulate_media(media="print")
-        assert found.page.evaluate("getComputedStyle(document.body).color") == "rgb(29, 36, 48)"  # dark ink
-        for one in found.page.query_selector_all("details"):
-            assert one.query_selector("table").evaluate("table => table.checkVisibility({contentVisibilityAuto: true})")
-            assert one.bounding_box()["height"] > one.query_selector("table").bounding_box()["height"] > 20
+def test_it_prints(shown: Opened) -> None:
+    page = shown.page
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = false)")
+    page.emulate_media(color_scheme="dark")
+    printed = page.pdf(prefer_css_page_size=True)
+    page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.body).color") == "rgb(29, 36, 48)"  # dark ink
+    for one in page.query_selector_all("details"):
+        assert one.query_selector("table").evaluate("table => table.checkVisibility({contentVisibilityAuto: true})")
+        assert one.bounding_box()["height"] > one.query_selector("table").bounding_box()["height"] > 20
     assert printed.startswith(b"%PDF") and len(printed) > 5000
