@@ -14,9 +14,10 @@ Example:
 
 from __future__ import annotations
 
+import contextlib
 import math
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
 from numbers import Integral, Real
@@ -77,7 +78,7 @@ def _plain(kind: Any, value: Any, where: str) -> Any:
             raise _misfit(value, where)
         return {_text(key, where): _plain(arguments[1], one, f"{where}[{key!r}]") for key, one in value.items()}
     if origin in (Union, types.UnionType):
-        return None if value is None else _plain(_present(arguments), value, where)
+        return None if value is None else _fitting(arguments, lambda one: _plain(one, value, where))
     if kind is float:
         # Also one of numpy's, which is written as the number that it is.
         if isinstance(value, Real) and not isinstance(value, bool | Integral):
@@ -106,7 +107,7 @@ def _value(kind: Any, data: Any, where: str) -> Any:
             raise _misfit(data, where)
         return {_text(key, where): _value(arguments[1], one, f"{where}[{key!r}]") for key, one in data.items()}
     if origin in (Union, types.UnionType):
-        return None if data is None else _value(_present(arguments), data, where)
+        return None if data is None else _fitting(arguments, lambda one: _value(one, data, where))
     if kind is float:
         if isinstance(data, str) and data in _NOT_FINITE:
             return _NOT_FINITE[data]
@@ -137,10 +138,13 @@ def _items(arguments: tuple[Any, ...], values: Any, where: str) -> list[tuple[An
     return list(zip(arguments, values, strict=True))
 
 
-def _present(arguments: tuple[Any, ...]) -> Any:
-    """Return the one type of a union that is not None."""
-    (kind,) = (argument for argument in arguments if argument is not type(None))
-    return kind
+def _fitting(arguments: tuple[Any, ...], make: Callable[[Any], Any]) -> Any:
+    """Return what is made by the first type of a union that fits; no two of them have the same fields."""
+    *others, last = (argument for argument in arguments if argument is not type(None))
+    for kind in others:
+        with contextlib.suppress(ValueError):
+            return make(kind)
+    return make(last)
 
 
 def _integer(value: Any, where: str) -> int:
