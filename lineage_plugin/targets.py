@@ -30,7 +30,10 @@ _CERTAIN = re.compile(
     r"(?:.*\.(?:safetensors|gguf)|(?:pytorch|adapter|diffusion_pytorch|tf|flax)_model\b.*)\Z", re.IGNORECASE
 )
 """Names that weights have and hardly anything else; other endings may be those of data."""
-_TELLS = re.compile(r"readme\.md|.*\.index\.json|(?:.*[_.-])?config\.json|model_index\.json|mergekit_config\.ya?ml")
+_TELLS = re.compile(
+    r"readme\.md|.*\.index\.json|(?:.*[_.-])?config\.json|model_index\.json|mergekit_config\.ya?ml"
+    r"|(?:licen[cs]e|notice|use_policy|copying)(?:[._-].*)?"
+)
 """Files besides weights that say something about a model's lineage, in lower case."""
 LARGEST = 64 << 20
 """Bytes of the largest file that describes a model."""

@@ -15,7 +15,7 @@ from action.github import Context, read_context
 from action.inputs import MAX_MODELS, Inputs
 from action.models import select
 from lineage_plugin.errors import UsageError
-from lineage_plugin.targets import Target
+from lineage_plugin.targets import Target, describes
 from tests.action.server import GitHubServer
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -354,3 +354,13 @@ def test_many_files_of_a_folder_are_one_look(repository: Context, github: GitHub
     started = time.monotonic()
     assert select(Inputs(), replace(repository, before="1" * 40, after="2" * 40)).targets == ()
     assert time.monotonic() - started < 20
+
+
+@pytest.mark.parametrize("name", ["LICENSE", "LICENCE.md", "Notice.txt", "unet/USE_POLICY.md", "mergekit_config.yml"])
+def test_files_that_a_licence_or_a_recipe_stands_in_describe_a_model(name: str) -> None:
+    assert describes(name)
+
+
+@pytest.mark.parametrize("name", ["licensed.py", "unnoticed", "notes.md", "mergekit.yml"])
+def test_others_do_not(name: str) -> None:
+    assert not describes(name)
