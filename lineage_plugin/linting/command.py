@@ -14,6 +14,7 @@ from lineage_plugin.findings import Finding
 from lineage_plugin.judge.types import Report
 from lineage_plugin.linting.diff import unified_diff
 from lineage_plugin.linting.lint import Lint, prepare, report_on
+from lineage_plugin.linting.place import Place
 from lineage_plugin.linting.repair import Repaired, fixed, write_back
 from lineage_plugin.linting.walk import cards_of
 from lineage_plugin.options import Options, Progress
@@ -92,7 +93,7 @@ def run(args: argparse.Namespace, options: Options, progress: Progress | None) -
         The exit code: 1 when a finding fails, or ``--diff`` shows a change; else 2 or 4 when a card could not be read.
 
     Raises:
-        UsageError: When the options do not go together, no card is given, or the policy is none.
+        UsageError: When the options do not go together, or the policy is none.
     """
     if args.explain is not None:
         return _explain(args)
@@ -175,10 +176,14 @@ def _repaired(card: str, prepared: Lint, policy: Policy | None, wanted: _Wanted)
     return _Done(
         card,
         report_on(prepared, new if wanted.fix else old, policy=policy, options=wanted.options),
-        diff=unified_diff(old, new, place.asked if place.path is None else place.path.as_posix()),
+        diff=unified_diff(old, new, _shown(place)) if wanted.diff else "",
         fixes=tuple(_title(found) for found in repaired.applied),
         refused=tuple(f"{found.code} is left: {why}" for found, why in repaired.refused),
     )
+
+
+def _shown(place: Place) -> str:
+    return place.asked if place.path is None else place.path.as_posix()
 
 
 def _to_repair(findings: Iterable[Finding], policy: Policy | None) -> list[Finding]:

@@ -82,7 +82,7 @@ def test_what_has_no_one_way_of_writing_makes_no_key(value: object, error: type[
 # There and back ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("sample", (*samples.ALL, samples.linted), ids=lambda sample: sample.__name__)
+@pytest.mark.parametrize("sample", [*samples.ALL, samples.linted], ids=lambda sample: sample.__name__)
 def test_samples_come_back(tmp_path: Path, sample: Callable[[], Report]) -> None:
     report = sample()
     put(tmp_path, report)

@@ -38,7 +38,7 @@ def same(one: Report, other: Report) -> None:
     assert repr(one) == repr(other)
 
 
-@pytest.mark.parametrize("sample", (*samples.ALL, samples.linted), ids=lambda sample: sample.__name__)
+@pytest.mark.parametrize("sample", [*samples.ALL, samples.linted], ids=lambda sample: sample.__name__)
 def test_samples_come_back(sample: Callable[[], Report]) -> None:
     report = sample()
     same(through_text(report), report)
