@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from lineage_plugin.card.front_matter import read_front_matter
+from lineage_plugin.card.weight_names import CONFIGURATIONS
 from lineage_plugin.checkpoint.formats import is_weight_file
 from lineage_plugin.checkpoint.local import BESIDE
 from lineage_plugin.checkpoint.open import open_checkpoint
@@ -21,7 +22,6 @@ __all__ = ["CARD", "LARGEST", "Target", "all_models", "changed_models", "describ
 
 CARD = "README.md"
 _PIPELINE = "model_index.json"
-_CONFIGURED = frozenset({"config.json", "adapter_config.json", _PIPELINE})
 _OF_MODELS = frozenset(
     {"base_model", "base_model_relation", "base_model_revision", "library_name", "pipeline_tag", "model-index"}
 )
@@ -183,7 +183,7 @@ def _model_at(workspace: Path, place: Path) -> Target | None:
     if CARD not in names or not _is_model_card(folder / CARD):
         return None
     # A card with a configuration and no weights is a model whose weights are missing. Weights below are checked there.
-    return local(place, "check" if _CONFIGURED & names else "lint")
+    return local(place, "check" if CONFIGURATIONS & names else "lint")
 
 
 def _card_above(workspace: Path, place: Path) -> Path | None:
@@ -206,7 +206,7 @@ def _has_weights(folder: Path, names: frozenset[str]) -> bool:
     if _PIPELINE in names or any(name.endswith(".safetensors.index.json") for name in names):
         return True
     weights = [name for name in names if is_weight_file(name)]
-    described = bool(_CONFIGURED & names) or (CARD in names and bool(weights) and _has_front_matter(folder / CARD))
+    described = bool(CONFIGURATIONS & names) or (CARD in names and bool(weights) and _has_front_matter(folder / CARD))
     return any(described or _CERTAIN.match(name) for name in weights)
 
 

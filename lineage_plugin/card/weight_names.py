@@ -10,7 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["WeightNames", "weight_names"]
+__all__ = ["CONFIGURATIONS", "WeightNames", "weight_names"]
+
+CONFIGURATIONS: Final = frozenset({"config.json", "adapter_config.json", "model_index.json"})
+"""Files that only the folder of a model has."""
 
 _WHOLE: Final = re.compile(
     r"(?:(?:model|pytorch_model|tf_model|flax_model|diffusion_pytorch_model|consolidated|rust_model)"

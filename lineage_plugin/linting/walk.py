@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from lineage_plugin.card.weight_names import weight_names
+from lineage_plugin.card.weight_names import CONFIGURATIONS, weight_names
 from lineage_plugin.errors import UsageError
 from lineage_plugin.linting.place import CARD
 from lineage_plugin.text import one_line
@@ -17,7 +17,6 @@ __all__ = ["cards_of"]
 _MOST_ENTRIES: Final = 1_000_000
 _DEEPEST: Final = 32
 """Folders below the one that was named; no repository is deeper."""
-_CONFIGURED: Final = frozenset({"config.json", "adapter_config.json", "model_index.json"})
 
 
 def cards_of(places: Sequence[str]) -> tuple[str, ...]:
@@ -54,7 +53,7 @@ def _key(card: str) -> str:
 
 
 def _is_model(names: Sequence[str]) -> bool:
-    return not _CONFIGURED.isdisjoint(names) or weight_names(names).any
+    return not CONFIGURATIONS.isdisjoint(names) or weight_names(names).any
 
 
 def _below(folder: str) -> tuple[str, ...]:

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
-_OF_A_MODEL = ("config.json", "adapter_config.json", "model_index.json")
-
 
 def run(args: argparse.Namespace, options: Options) -> int:
     """Do what ``lineage policy`` was asked for.
@@ -37,6 +35,7 @@ def run(args: argparse.Namespace, options: Options) -> int:
 
 
 def _init(args: argparse.Namespace) -> int:
+    from lineage_plugin.card.weight_names import CONFIGURATIONS
     from lineage_plugin.policy.find import NAME
     from lineage_plugin.policy.start import starter, write_new
 
@@ -49,7 +48,7 @@ def _init(args: argparse.Namespace) -> int:
         return 0
     print(f"Wrote {one_line(path, 200)} with the preset {args.preset}. Commit it, so that everyone has the same rules.")
     print("Commands that are started in that folder use it. What holds now: lineage policy show")
-    if any((folder / name).is_file() for name in _OF_A_MODEL):
+    if any((folder / name).is_file() for name in CONFIGURATIONS):
         print(
             "This looks like the folder of a model: checks of that model take the file from there only so far as it is "
             f"stricter, unless they are told: --policy {NAME}"
