@@ -81,7 +81,7 @@ def report_of(
         comparisons=tuple(comparisons),
         findings=tuple(findings),
         verdict=verdict_of(findings, comparisons, judged),
-        summary=sentence(suspect, declaration, comparisons, findings),
+        summary=sentence(suspect, declaration, comparisons, findings, judged),
         cost=cost,
         settings=Settings(options.bar, options.seed, options.exhaustive, options.budget, used, options.fingerprints),
         folder=folder,
@@ -108,12 +108,21 @@ def folder_of(model: str) -> str | None:
 
 
 def sentence(
-    suspect: ModelSummary, declaration: Declaration, comparisons: Sequence[Comparison], findings: Sequence[Finding]
+    suspect: ModelSummary,
+    declaration: Declaration,
+    comparisons: Sequence[Comparison],
+    findings: Sequence[Finding],
+    judged: Sequence[Finding] = (),
 ) -> str:
-    """Return the verdict in one sentence."""
+    """Return the verdict in one sentence; ``judged`` are the findings before a policy changed their levels."""
     name = one_line(suspect.id, 200)
-    # What the weights refute comes before what could not be looked at.
-    errors = sorted((found for found in findings if found.level == "error"), key=lambda found: found.code)
+    # What is an error by itself comes before what a policy made one, what the weights refute before what could not be
+    # looked at.
+    grave = {found.message for found in judged if found.level == "error"}
+    errors = sorted(
+        (found for found in findings if found.level == "error"),
+        key=lambda found: (found.message not in grave, found.code),
+    )
     if errors:
         return f"{name}: {errors[0].message}."
     if not comparisons:

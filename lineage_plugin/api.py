@@ -17,7 +17,7 @@ from lineage_plugin.ancestry import in_registry
 from lineage_plugin.answer import found_in_registry, report_of, sentence
 from lineage_plugin.card import BaseClaim, Declaration, base_not_found, claims_of_weights, read_card
 from lineage_plugin.card.beside import Beside
-from lineage_plugin.card.gather import gather
+from lineage_plugin.card.gather import RECIPES, gather
 from lineage_plugin.checkpoint import Checkpoint, Cost, open_checkpoint
 from lineage_plugin.checkpoint.beside import source_of
 from lineage_plugin.checkpoint.open import locate
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check", "compare", "fingerprint_model", "lint", "scan"]
 
-_BESIDE_REMOTE = frozenset({"config.json", "mergekit_config.yml", "mergekit_config.yaml"})
+_BESIDE_REMOTE = frozenset({"config.json", *RECIPES})
 """Files of a model on the Hub that are read for its card: each one is a request."""
 
 
@@ -54,6 +54,8 @@ def check(
     ancestor: str | None = None,
     registry: str | None = None,
     name: str | None = None,
+    hub_id: str | None = None,
+    partial: bool = False,
     policy: Policy | None = None,
     options: Options | None = None,
     progress: Progress | None = None,
@@ -68,6 +70,9 @@ def check(
         ancestor: The model that all parents of a merge, or all candidates, descend from. None: as their cards say.
         registry: Folder of a registry of known models: is there an undeclared base, or a nearer one, among them?
         name: What to call a local model: the id that it has, or will have, on the Hub; exceptions of a policy go by it.
+        hub_id: The id that the card is held to, where that is not ``name``: of the repository that the model goes to;
+            empty for one that is on no Hub.
+        partial: Whether files of the model may be elsewhere, so that nothing is made of what is not here.
         policy: What is made of the findings; none is looked for.
         options: Choices of the run; None: the policy's bar and budget, else the defaults.
         progress: Called while reading.
@@ -94,15 +99,15 @@ def check(
     except BudgetExceeded:
         raise
     except InputError as error:
-        return _without_weights(model, name, card, error, policy, options)
+        return _without_weights(model, name, hub_id, card, error, policy, options)
     text = _read_card_file(card) if card is not None else suspect.text("README.md", CARD_LIMIT)
     declaration, card_findings = read_card(
         text,
         file=card or "README.md",
         adapter_config=suspect.text("adapter_config.json"),
         stated=claims_of_weights(suspect.metadata, suspect.weight_files[0]),
-        name=name or _id_of(model),
-        beside=_beside(suspect, text, card),
+        name=_held_to(model, name, hub_id),
+        beside=_beside(model, suspect, text, card, partial),
     )
     findings = [*card_findings, *_read_with_care(suspect), *_other_weights(suspect)]
     if is_adapter(suspect):
@@ -128,7 +133,7 @@ def check(
         model, subject.summary(), declaration, comparisons, findings, spent, policy, options, card=card, name=name
     )
     # What the registry has beyond the declared bases is in the findings; the sentence is about these.
-    summary = sentence(report.suspect, declaration, relatives.comparisons, report.findings)
+    summary = sentence(report.suspect, declaration, relatives.comparisons, report.findings, findings)
     return replace(report, summary=summary, merge=relatives.merge, closest=relatives.closest)
 
 
@@ -377,18 +382,24 @@ def _read_card_file(path: str) -> str:
         raise UsageError(f"{one_line(path, 200)}: the card cannot be read ({error.strerror})") from None
 
 
-def _beside(suspect: Checkpoint, text: str | None, card: str | None) -> Beside:
+def _beside(model: str, suspect: Checkpoint, text: str | None, card: str | None, partial: bool) -> Beside:
     """Read what the files beside a card say; of a model on the Hub the few that are worth a request."""
-    files = tuple(suspect.files)
+    place = locate(model)
+    # Of a file that is given by itself, or under the card of another folder, the neighbours are not all known.
+    alone = not Path(place).is_dir() if isinstance(place, str) else bool(place.path)
+    files = None if partial or alone or card is not None else tuple(suspect.files)
 
     def read(name: str, limit: int) -> bytes | None:
         return suspect.data(name, limit) if suspect.local or name in _BESIDE_REMOTE else None
 
-    return gather(read, files, text=text or "", card=card or "README.md")
+    # Headers of GGUF files were read elsewhere.
+    return replace(gather(read, files, text=text or "", card=card or "README.md"), unread=True)
 
 
-def _id_of(model: str) -> str | None:
-    """Return the id of a model on the Hub; None for one on this machine."""
+def _held_to(model: str, name: str | None, hub_id: str | None) -> str | None:
+    """Return the id on the Hub that a card is held to; None when there is none."""
+    if hub_id is not None or name is not None:
+        return hub_id if hub_id is not None else name
     place = locate(model)
     return None if isinstance(place, str) else place.repo
 
@@ -398,13 +409,25 @@ def _message(error: InputError) -> str:
 
 
 def _without_weights(
-    model: str, name: str | None, card: str | None, error: InputError, policy: Policy | None, options: Options
+    model: str,
+    name: str | None,
+    hub_id: str | None,
+    card: str | None,
+    error: InputError,
+    policy: Policy | None,
+    options: Options,
 ) -> Report:
     """Return the report on a model whose weights cannot be read: the card's findings, and why."""
     source = source_of(model, options=options)
     adapter = source.data("adapter_config.json")
     text = _read_card_file(card) if card is not None else _decoded(source.data("README.md", CARD_LIMIT))
-    declaration, findings = read_card(text, file=card or "README.md", adapter_config=_decoded(adapter))
+    declaration, findings = read_card(
+        text,
+        file=card or "README.md",
+        adapter_config=_decoded(adapter),
+        name=_held_to(model, name, hub_id),
+        beside=replace(gather(source.data, None, text=text or "", card=card or "README.md"), unread=True),
+    )
     unreadable = finding(error.code, error.problem, file=error.where, help=error.remedy)
     summary = ModelSummary(model, None, None, None, None)
     found = [*findings, unreadable]

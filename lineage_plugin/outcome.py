@@ -59,6 +59,8 @@ def ask(
     options: Options,
     fail_on: FailOn | None,
     name: str | None = None,
+    hub_id: str | None = None,
+    partial: bool = False,
     progress: Progress | None = None,
 ) -> Outcome:
     """Check one model, or lint its card.
@@ -70,6 +72,8 @@ def ask(
         options: Choices of the run, as :func:`options_under` gives them.
         fail_on: The lowest level of finding that fails; None: as the policy says.
         name: What to call a local model.
+        hub_id: The id that its card is held to, where that is not ``name``; empty for a model that is on no Hub.
+        partial: Whether files of the model may be elsewhere.
         progress: Called while reading.
 
     Returns:
@@ -77,13 +81,15 @@ def ask(
     """
     try:
         if target.how == "lint":
-            report = lint(target.name, name=name, policy=policy, options=options)
+            report = lint(target.name, name=name, hub_id=hub_id, partial=partial, policy=policy, options=options)
         else:
             report = api.check(
                 target.name,
                 bases=bases,
                 card=target.card,
                 name=name,
+                hub_id=hub_id,
+                partial=partial,
                 policy=policy,
                 options=options,
                 progress=progress,

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from lineage_plugin.card.front_matter import read_front_matter
-from lineage_plugin.card.weight_names import CONFIGURATIONS
+from lineage_plugin.card.weight_names import CONFIGURATIONS, is_licence_file
 from lineage_plugin.checkpoint.formats import is_weight_file
 from lineage_plugin.checkpoint.local import BESIDE
 from lineage_plugin.checkpoint.open import open_checkpoint
@@ -31,8 +31,7 @@ _CERTAIN = re.compile(
 )
 """Names that weights have and hardly anything else; other endings may be those of data."""
 _TELLS = re.compile(
-    r"readme\.md|.*\.index\.json|(?:.*[_.-])?config\.json|model_index\.json|mergekit_config\.ya?ml"
-    r"|(?:licen[cs]e|notice|use_policy|copying)(?:[._-].*)?"
+    r"readme\.md|.*\.index\.json|(?:.*[_.-])?config\.json|model_index\.json|mergekit_(?:moe_)?config\.ya?ml"
 )
 """Files besides weights that say something about a model's lineage, in lower case."""
 LARGEST = 64 << 20
@@ -85,7 +84,7 @@ def _model_around(workspace: Path, folder: Path) -> Target | None:
 def describes(name: str) -> bool:
     """Return whether a file, by its name, says something about a model: a card, a configuration, a tokenizer."""
     bare = name.lower().rpartition("/")[2]
-    return _TELLS.fullmatch(bare) is not None or bare in BESIDE
+    return _TELLS.fullmatch(bare) is not None or bare in BESIDE or is_licence_file(bare)
 
 
 def all_models(workspace: Path, below: Path = Path()) -> tuple[Target, ...]:

@@ -44,6 +44,7 @@ class Beside:
         claims: Bases that other files than adapter_config.json name: recipe, configuration, tokenizer, GGUF header.
         recipe: The merge recipe, or None.
         problems: What could not be read, and why.
+        unread: Whether files that say something were left aside, so that more may be found by one who reads them.
     """
 
     files: tuple[str, ...] | None = None
@@ -54,3 +55,9 @@ class Beside:
     claims: tuple[BaseClaim, ...] = ()
     recipe: Recipe | None = None
     problems: tuple[Problem, ...] = ()
+    unread: bool = False
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether the model may have files, here or elsewhere, that nobody named: what is not here says nothing."""
+        return self.unread and self.files is None

@@ -28,7 +28,7 @@ MAX_FILE: Final = 4 << 20
 
 Read = Callable[[str, int], "bytes | None"]
 
-_RECIPES: Final = ("mergekit_config.yml", "mergekit_config.yaml", "mergekit_moe_config.yml")
+RECIPES: Final = ("mergekit_config.yml", "mergekit_config.yaml", "mergekit_moe_config.yml")
 _QUANTISED_BY: Final = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
 _KEYS_OF_SCHEMES: Final = (("desc_act", "gptq"), ("w_bit", "awq"), ("zero_point", "awq"), ("quantization", "modelopt"))
 """Keys that tell the scheme of a file without ``quant_method``: AutoGPTQ's, AutoAWQ's and ModelOpt's."""
@@ -188,7 +188,7 @@ class _Reader:
 
 def _recipe(reader: _Reader, text: str, card: str) -> ReadRecipe | None:
     """Return the recipe of the first file that is one, else that of the card's text."""
-    for name in _RECIPES:
+    for name in RECIPES:
         content = reader.text(name)
         found = recipe_of_file(content, name) if content is not None else None
         if found is not None and found.recipe is not None:

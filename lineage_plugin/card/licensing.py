@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from lineage_plugin.card.located import Located
-from lineage_plugin.card.weight_names import weight_names
+from lineage_plugin.card.weight_names import is_licence_file, weight_names
 from lineage_plugin.licences.chain import ancestors
 from lineage_plugin.licences.facts import Licence, stated
 from lineage_plugin.licences.judge import Ancestor, Judgement, Verdict, judge
@@ -40,13 +40,12 @@ _APART_TAGS: Final = frozenset(
     {"controlnet", "ip-adapter", "sae", "saelens", "sparse-autoencoder", "t2i-adapter"}
     | {"textual-inversion", "textual_inversion"}
 )
-_APART_CLASSES: Final = ("ControlNet", "T2IAdapter", "MultiControlNet", "MultiAdapter", "IPAdapter")
-"""How diffusers' classes of such models begin."""
+_APART_CLASSES: Final = re.compile(r"ControlNet|T2IAdapter|MultiAdapter|IPAdapter")
+"""What diffusers' classes of such models are called."""
 _APART_FILES: Final = re.compile(
     r"learned_embeds[^/]{0,40}\.(?:bin|safetensors)|ip-adapter[^/]{0,80}\.(?:bin|safetensors)"
 )
 _LORA_TAGS: Final = frozenset({"lora", "template:sd-lora"})
-_LICENCE_FILE: Final = re.compile(r"(?:.*[-_. ])?(?:licen[cs]es?|copying|notices?|terms)(?:[-_. ].*)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +110,7 @@ def sort_of(card: Card) -> Sort:
     if (
         tags & _APART_TAGS
         or (library is not None and (library.text or "").strip().casefold() == "saelens")
-        or (isinstance(kind, str) and kind.startswith(_APART_CLASSES))
+        or (isinstance(kind, str) and _APART_CLASSES.search(kind))
         or any(_APART_FILES.fullmatch(name) for name in files)
     ):
         return "apart"
@@ -148,7 +147,7 @@ def hands_out_terms(card: Card) -> bool:
 
 def licence_files(card: Card) -> list[str]:
     """Return the files beside a card whose names say that they hold a licence, terms or a notice."""
-    return [name for name in card.beside.files or () if _LICENCE_FILE.fullmatch(name.rsplit("/", 1)[-1][:200])]
+    return [name for name in card.beside.files or () if is_licence_file(name)]
 
 
 def _tags(card: Card) -> frozenset[str]:

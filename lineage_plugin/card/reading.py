@@ -104,8 +104,8 @@ def _untold(card: Card) -> frozenset[str]:
         codes |= {"LIN202", "LIN206", "LIN208", "LIN209", "LIN211"}
     if card.name is None:
         codes.add("LIN208")
-    if card.beside.files is None:
-        codes |= {"LIN204", "LIN210", "LIN211"}
+    if card.beside.files is None or card.beside.unread:
+        codes |= {"LIN204", "LIN206", "LIN210", "LIN211"}
     if card.declaration.is_adapter:
         codes.add("LIN204")  # weights have a word in it, too
     return frozenset(codes)

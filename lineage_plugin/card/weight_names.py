@@ -10,11 +10,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["CONFIGURATIONS", "WeightNames", "weight_names"]
+__all__ = ["CONFIGURATIONS", "WeightNames", "is_licence_file", "weight_names"]
 
 CONFIGURATIONS: Final = frozenset({"config.json", "adapter_config.json", "model_index.json"})
 """Files that only the folder of a model has."""
 
+_LICENCE: Final = re.compile(
+    r"(?:[^/]*[-_. ])?(?:licen[cs]es?|copying|notices?|terms|use[-_]policy)(?:[-_. ][^/]*)?(?<!\.py)\Z", re.IGNORECASE
+)
 _WHOLE: Final = re.compile(
     r"(?:(?:model|pytorch_model|tf_model|flax_model|diffusion_pytorch_model|consolidated|rust_model)"
     r"(?:\.[a-z0-9_]{1,12}|-\d{1,6}(?:-of-\d{1,6})?)*\.(?:safetensors|bin|pth|pt|h5|msgpack|ot)"
@@ -59,6 +62,11 @@ class WeightNames:
     def any(self) -> bool:
         """Whether there are weights of any kind."""
         return any(found is not None for found in (self.whole, self.adapter, self.other))
+
+
+def is_licence_file(name: str) -> bool:
+    """Return whether a file is one that the text of a licence, or a notice, stands in, by its name."""
+    return _LICENCE.match(name.rpartition("/")[2][:200]) is not None
 
 
 def weight_names(files: Iterable[str]) -> WeightNames:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Remote", "Update", "check_push", "parse_updates", "tell"]
 
+_ELSEWHERE = "elsewhere"
+"""What stands for the address of a remote that is on no Hub."""
 _ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?\Z")
 
 
@@ -116,7 +118,8 @@ def check_push(
             name, url = _destination(repository, remote, rules)
             _write_clone(top, had or commit, url)
             own = repository.top if _is_checked_out(commit) else None
-            tree = Tree(top, name, frozenset(changed), laid.weights, own, laid.digests)
+            on_hub = url != _ELSEWHERE
+            tree = Tree(top, name, frozenset(changed), laid.weights, own, laid.digests, on_hub=on_hub)
             with _inside(top if own is None else None):
                 outcomes += judge(tree, rules, progress=progress)
             digests |= {file: digest for file, digest in laid.digests.items() if file in changed}
@@ -205,7 +208,7 @@ def _destination(repository: Repository, remote: Remote, rules: Rules) -> tuple[
     endpoint = endpoint_of(rules.options.endpoint)
     id = model_id_of(remote.url, endpoint)
     if id is None:
-        return one_line((repository.top or Path.cwd()).name, 200), "elsewhere"
+        return one_line((repository.top or Path.cwd()).name, 200), _ELSEWHERE
     return id, f"{endpoint}/{id}"
 
 

@@ -38,6 +38,7 @@ class Tree:
     Attributes:
         top: Where they lie.
         name: The repository: ``owner/name``.
+        on_hub: Whether that is an id on the Hub, and no mere name.
         new: The files that are new or changed, relative to ``top``, with forward slashes.
         weights: Those of them that are weights, by name or by their first bytes.
         folder: The folder of the user's that they were taken from, whose layout they have; None when there is none.
@@ -52,6 +53,7 @@ class Tree:
     folder: Path | None = None
     digests: Mapping[str, str] = field(default_factory=dict)
     came_from: frozenset[Path] = frozenset()
+    on_hub: bool = True
 
 
 class Memory(Protocol):
@@ -178,6 +180,9 @@ def _outcome(tree: Tree, target: Target, rules: Rules, memory: Memory | None, pr
         options=options,
         fail_on=rules.fail_on,
         name=name,
+        hub_id=tree.name if tree.on_hub else "",
+        # The repository may have more than what was laid out.
+        partial=True,
         progress=progress,
     )
     found = _placed(found, tree, target, name)

@@ -202,6 +202,7 @@ def _on_hub(staged: Staged, destination: Destination, rules: Rules, progress: Pr
             bases=rules.bases,
             options=options,
             fail_on=rules.fail_on,
+            partial=True,
             progress=progress,
         )
     if found.report is not None:

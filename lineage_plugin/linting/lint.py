@@ -33,10 +33,12 @@ class Lint:
     Attributes:
         place: The card in its place.
         hub: What the Hub said; None when it was not asked.
+        partial: Whether files of the model may be elsewhere.
     """
 
     place: Place
     hub: HubAnswers | None
+    partial: bool = False
 
     def findings(self, card: bytes | None) -> tuple[Finding, ...]:
         """Return the findings about a card in this place.
@@ -54,12 +56,14 @@ class Lint:
         """
         text = "" if card is None else card.decode("utf-8", errors="surrogateescape")
         place = self.place
+        files = None if self.partial else place.files
+        beside = gather(place.read, files, text=text, card=place.file, gguf=place.header)
         return card_of(
             card,
             file=place.file,
             adapter_config=place.text(_ADAPTER),
             name=place.name,
-            beside=gather(place.read, place.files, text=text, card=place.file, gguf=place.header),
+            beside=replace(beside, unread=self.partial),
             hub=None if self.hub is None else self.hub.models,
         )
 
@@ -100,6 +104,8 @@ def lint(
     card_or_model: str,
     *,
     name: str | None = None,
+    hub_id: str | None = None,
+    partial: bool = False,
     hub: bool = False,
     policy: Policy | None = None,
     options: Options | None = None,
@@ -109,6 +115,8 @@ def lint(
     Args:
         card_or_model: A card file, a local model folder, or ``owner/name[@revision]``.
         name: The id that a local model has, or will have, on the Hub.
+        hub_id: As for :func:`lineage_plugin.check`.
+        partial: As for :func:`lineage_plugin.check`.
         hub: Whether to ask the Hub about the declared bases: are they there, what are they called now, where do they
             come from, what are their licences. Nothing is fetched for a card on this machine otherwise.
         policy: As for :func:`lineage_plugin.check`.
@@ -123,7 +131,9 @@ def lint(
         HubError: When the Hub does not deliver.
     """
     options = options or options_of(policy)
-    prepared = prepare(card_or_model, name=name, hub=hub, options=options)
+    prepared = replace(prepare(card_or_model, name=name, hub=hub, options=options), partial=partial)
+    if hub_id is not None:
+        prepared = replace(prepared, place=replace(prepared.place, name=hub_id or None))
     return report_on(prepared, prepared.place.card, policy=policy, options=options)
 
 

@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import TypeVar
 
 from lineage_plugin.judge.types import PolicyUse
 from lineage_plugin.text import one_line
 
-__all__ = ["policy_line"]
+__all__ = ["policy_line", "together"]
 
+_T = TypeVar("_T")
 _COUNTS_AS = {"pass": "undecided counts as passed", "fail": "undecided counts as failed"}
+
+
+def together(uses: Iterable[PolicyUse | None]) -> tuple[PolicyUse, ...]:
+    """Return what each policy file did to several reports, as if it had been one."""
+    found: dict[str, PolicyUse] = {}
+    for use in uses:
+        if use is not None:
+            known = found.setdefault(use.file, use)
+            found[use.file] = replace(
+                known,
+                off=_joined(known.off, use.off),
+                excepted=_joined(known.excepted, use.excepted),
+                levels=_joined(known.levels, use.levels),
+                ignored=_joined(known.ignored, use.ignored),
+                denied=_joined(known.denied, use.denied),
+            )
+    return tuple(found.values())
+
+
+def _joined(one: tuple[_T, ...], other: tuple[_T, ...]) -> tuple[_T, ...]:
+    return tuple(dict.fromkeys((*one, *other)))
 
 
 def policy_line(use: PolicyUse | None) -> str:

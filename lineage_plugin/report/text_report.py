@@ -20,7 +20,7 @@ from rich.text import Text
 
 from lineage_plugin.findings import Finding
 from lineage_plugin.judge.types import Closest, Comparison, Merge, ModelSummary, Report
-from lineage_plugin.policy.words import policy_line
+from lineage_plugin.policy.words import policy_line, together
 from lineage_plugin.report import outline, parents, phrases
 from lineage_plugin.report.picture import Bar, picture
 from lineage_plugin.report.places import place
@@ -84,8 +84,11 @@ def render_all(reports: Sequence[Report], *, color: bool = False, width: int = 8
             if policy is None or finding.file != policy.file or about not in told:
                 told.add(about)
                 _one_finding(page, report, finding)
-    for line in dict.fromkeys(policy_line(report.settings.policy) for report in reports):
-        page.entry("Policy", line)
+    for use in together(report.settings.policy for report in reports):
+        page.entry("Policy", policy_line(use))
+    unknown = sum(licence.known_by is None for report in reports for licence in report.licences)
+    if unknown:
+        page.entry("Licences", f"{phrases.plural(unknown, 'base')} of unknown licence, with which none was compared.")
     found = sum(bool(report.findings) for report in reports)
     page.blank()
     page.add(Text(f"{phrases.plural(len(reports), 'card')}, {phrases.count(len(reports) - found)} without findings."))

@@ -14,6 +14,7 @@ from action.changes import changed_files
 from action.github import Context, read_context
 from action.inputs import MAX_MODELS, Inputs
 from action.models import select
+from lineage_plugin.card.weight_names import is_licence_file
 from lineage_plugin.errors import UsageError
 from lineage_plugin.targets import Target, describes
 from tests.action.server import GitHubServer
@@ -364,3 +365,9 @@ def test_files_that_a_licence_or_a_recipe_stands_in_describe_a_model(name: str) 
 @pytest.mark.parametrize("name", ["licensed.py", "unnoticed", "notes.md", "mergekit.yml"])
 def test_others_do_not(name: str) -> None:
     assert not describes(name)
+
+
+@pytest.mark.parametrize("name", ["GEMMA_TERMS.txt", "Llama-3.1-LICENSE.txt", "THIRD_PARTY_NOTICES.md", "TERMS.md"])
+def test_what_counts_as_a_licence_for_the_card_counts_here(name: str) -> None:
+    assert describes(name) and is_licence_file(name)
+    assert not describes("license_utils.py") and not describes("notice.py")

@@ -8,7 +8,7 @@ from lineage_plugin.card import read_card
 from lineage_plugin.card.beside import Beside
 from lineage_plugin.card.hub_models import HubModel
 from lineage_plugin.findings import Finding
-from lineage_plugin.fixes import SetItem, SetKey
+from lineage_plugin.fixes import RenameKey, SetItem, SetKey
 
 FILES = ("LICENSE", "README.md", "config.json", "model.safetensors")
 NO_LICENCE = ("README.md", "config.json", "model.safetensors")
@@ -489,3 +489,19 @@ def test_hostile_answers_of_the_hub_do_not_raise() -> None:
     }
     for finding in _found(_card("license: mit", "base_model: a/b"), hub=hub):
         assert finding.message.isprintable() and "::" not in finding.message
+
+
+def test_the_british_key_is_renamed_where_it_states_a_licence() -> None:
+    (found,) = [f for f in _found(_card("licence: mit", "base_model: some/one")) if f.level == "warning"]
+    assert (found.line, found.column) == (2, 1) and '"licence"' in found.message
+    assert found.fix is not None and found.fix.changes == (RenameKey("licence", "license"),)
+    (other,) = [f for f in _found(_card("licence: license", "base_model: some/one")) if f.level == "warning"]
+    assert other.fix is None and "states no licence" in other.message
+
+
+@pytest.mark.parametrize("kind", ["FluxControlNetModel", "SD3ControlNetModel", "T2IAdapter", "SparseControlNetModel"])
+def test_controlnets_of_every_family_hold_nothing_of_the_base(kind: str) -> None:
+    card = _card("license: apache-2.0", "base_model: black-forest-labs/FLUX.1-dev")
+    beside = Beside(files=("config.json", "diffusion_pytorch_model.safetensors"), config={"_class_name": kind})
+    _, findings = read_card(card, beside=beside)
+    assert {f.level for f in findings if f.code == "LIN206"} == {"note"}

@@ -96,7 +96,11 @@ def test_the_text_of_many_is_one_list_of_findings(run: Run, tmp_path: Path, monk
     assert [row.split(" LIN")[0] for row in rows if " LIN" in row] == ["a/README.md:3:13:", "b/README.md:4:22:"]
     assert rows[-2:] == ["4 cards, 2 without findings.", "1 warning, 1 note, 1 fixable with --fix."]
     assert run("c", "d") == 0
-    assert run.out == "2 cards, 2 without findings.\n"
+    assert run.out.splitlines() == [
+        "  Licences    2 bases of unknown licence, with which none was compared.",
+        "",
+        "2 cards, 2 without findings.",
+    ]
     # One card by itself has the headline of every other report.
     assert run("c") == 0
     assert run.out.splitlines()[-1] == "No findings." and "cards" not in run.out

@@ -238,3 +238,40 @@ def test_offline_asks_nobody(hub: LocalHub, tmp_path: Path) -> None:
         with pytest.raises(UsageError):
             lint(place, hub=ask, options=offline)
     assert hub.log.requests() == 0
+
+
+# A part of a model, as the gate before an upload sees it.
+
+
+def test_what_is_not_there_says_nothing_of_a_part_of_a_model(tmp_path: Path) -> None:
+    card = write(tmp_path / "README.md", "license: apache-2.0", "base_model: black-forest-labs/FLUX.1-dev")
+    assert next(f.level for f in lint(str(card)).findings if f.code == "LIN206") == "error"
+    # It may be an adapter, whose file is in the repository already.
+    assert {f.level for f in lint(str(card), partial=True).findings if f.code == "LIN206"} == {"warning"}
+    told = write(
+        tmp_path / "told" / "README.md",
+        "license: apache-2.0",
+        "base_model: black-forest-labs/FLUX.1-dev",
+        "base_model_relation: finetune",
+    )
+    assert "error" in {f.level for f in lint(str(told), partial=True).findings}
+    other = write(tmp_path / "other" / "README.md", "license: other", "license_name: acme-terms", "base_model: a/b")
+    assert "LIN206" in {f.code for f in lint(str(other)).findings}
+    assert "LIN206" not in {f.code for f in lint(str(other), partial=True).findings}
+    ignored = write(
+        tmp_path / "ignored" / "README.md", "license: mit", "base_model: a/b  # lineage: ignore[LIN210] so it is"
+    )
+    assert "LIN213" in {f.code for f in lint(str(ignored)).findings}
+    assert "LIN213" not in {f.code for f in lint(str(ignored), partial=True).findings}
+
+
+def test_a_name_that_is_no_id_of_the_hub_is_held_to_nothing(tmp_path: Path) -> None:
+    card = write(
+        tmp_path / "README.md", "license: llama3.1", "base_model: meta-llama/Llama-3.1-8B", "# Built with Llama"
+    )
+    itself = "meta-llama/Llama-3.1-8B"
+    assert "LIN208" in {f.code for f in lint(str(card), name=itself).findings}
+    report = lint(str(card), name=itself, hub_id="")
+    assert report.suspect.id == itself and "LIN208" not in {f.code for f in report.findings}
+    messages = [f.message for f in lint(str(card), name="me/sub", hub_id="me/Llama-x").findings]
+    assert not any("does not begin" in message for message in messages)

@@ -82,7 +82,7 @@ def no_base_declared(card: Card) -> Iterator[Finding]:
     """
     declaration = card.declaration
     entry = card.front_matter.entry("base_model")
-    name = one_line(card.file)
+    name = card.called
     if (declaration.bases and declaration.file == card.file) or is_other_card(card) is not None:
         return
     line, column = _place(card)

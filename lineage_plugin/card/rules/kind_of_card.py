@@ -52,7 +52,7 @@ def other_card(card: Card) -> Iterator[Finding]:
         return
     yield finding(
         "LIN212",
-        f'{one_line(card.file)} is the card of a {kind}: it has the key "{one_line(sign.key.text, 40)}"',
+        f'{card.called} is the card of a {kind}: it has the key "{one_line(sign.key.text, 40)}"',
         file=card.file,
         line=sign.key.line,
         column=sign.key.column,

@@ -24,8 +24,8 @@ from lineage_plugin.card.rules.kind_of_card import is_other_card
 from lineage_plugin.card.rules.registry import Card, rule
 from lineage_plugin.card.weight_names import weight_names
 from lineage_plugin.findings import Finding, Level, finding
-from lineage_plugin.fixes import Fix, SetItem, SetKey
-from lineage_plugin.licences.facts import Fact, Licence, is_spdx, licences
+from lineage_plugin.fixes import Fix, RenameKey, SetItem, SetKey
+from lineage_plugin.licences.facts import Fact, Licence, is_spdx, licences, stated
 from lineage_plugin.licences.judge import Ancestor, Judgement
 from lineage_plugin.licences.seen import begins_so, mentions, plain_text, sentences, shows
 from lineage_plugin.text import one_line, quoted
@@ -68,7 +68,7 @@ def licence_of_the_model(card: Card) -> Iterator[Finding]:
     shown or shipped. None of it is legal advice. What is judged and how, with clause and source of each fact:
     [licences](licences.md).
 
-    Fix: corrects the id where it is merely misspelt, such as ``Apache 2.0``.
+    Fix: corrects the id where it is merely misspelt, such as ``Apache 2.0``, and the key where it is ``licence``.
 
     Example::
 
@@ -151,8 +151,8 @@ def _written(card: Card, one: Stated) -> Iterator[Finding]:
 def _other(card: Card, at: Located) -> Iterator[Finding]:
     """Check that ``license: other`` says which."""
     lacks = [key for key in ("license_name", "license_link") if not _text(card, key)]
-    # The Hub takes a LICENSE file in place of a link.
-    if "license_link" in lacks and licence_files(card):
+    # The Hub takes a LICENSE file in place of a link; where files were left aside there may be one.
+    if "license_link" in lacks and (card.beside.is_partial or licence_files(card)):
         lacks.remove("license_link")
     if lacks:
         message = f"`license: other` without {' and '.join(lacks)}"
@@ -168,8 +168,18 @@ def _missing(card: Card, chain: Sequence[Ancestor]) -> Iterator[Finding]:
     known.sort(key=lambda one: one[1] is not None and one[1].kind in _ASK_LITTLE)  # those that want more first
     entry = card.front_matter.entry("license")
     line, column = (card.front_matter.line, 1) if entry is None else (entry.key.line, entry.key.column)
-    message = f"{one_line(card.file)} states no licence"
+    message = f"{card.called} states no licence"
     help_ = f"Add `license:` with an id of {HUB_LIST}."
+    british = card.front_matter.entry("licence")
+    # TRL's cards have `licence: license`, which states none under any key.
+    if entry is None and british is not None and stated(british.value.text) is not None:
+        message += '; the Hub does not read the key "licence"'
+        fix = Fix("Rename licence to license", (RenameKey("licence", "license"),))
+        at = british.key
+        yield finding(
+            "LIN206", message, file=card.file, line=at.line, column=at.column, help="Rename it to license.", fix=fix
+        )
+        return
     suggestion: tuple[str, ...] = ()
     model, licence = known[0] if known else (None, None)
     if entry is not None and not entry.value.is_blank:
@@ -220,7 +230,9 @@ def _verdict(
     theirs = base.id if base is not None else quoted(model.licence_name or model.licence or "")
     said = "" if judgement.source is None else f"{judgement.source.says[:1].upper()}{judgement.source.says[1:]}. "
     source = "" if judgement.source is None else f" Source: {judgement.source.source}"
-    adapter = sort_of(card) == "adapter"
+    # Where the card does not tell what it is, and the files that would are elsewhere, it may be an adapter.
+    unknown = card.beside.is_partial and card.declaration.effective_relation is None
+    adapter = sort_of(card) == "adapter" or unknown
     doubt = "Whether an adapter is a derivative of its base is open in law. " if adapter else ""
     if judgement.verdict == "incompatible" and base is not None and not named:
         message = f"licence {own} does not go with {theirs}, that of {_who(model)}: {judgement.reason}"
@@ -270,7 +282,7 @@ def _duty(
     whose = "" if "/" in (card.name or "") else _OWNER
     if fact.kind == "display" and not shows(words, fact):
         phrases = " or ".join(quoted(phrase) for phrase in fact.phrases)
-        message = f"{one_line(card.file)} does not show {phrases}, {asks}"
+        message = f"{card.called} does not show {phrases}, {asks}"
         help_ = f"Write it into the text of the card; the licence lets it stand elsewhere, too{whose}."
         yield _at(card, at, message, f"{help_} {NO_ADVICE} Source: {fact.source}", level)
     elif fact.kind == "name" and fact.prefix and card.name and not begins_so(card.name, fact.prefix):
@@ -296,7 +308,7 @@ def _left_out(
         help_ = f"Put it into a file NOTICE beside the card{whose}. {NO_ADVICE} Source: {notice.source}"
         yield _at(card, at, message, help_, level)
     elif copy.url not in card.text:
-        message = f"no copy of the licence lies beside {one_line(card.file)}, {asks}"
+        message = f"no copy of the licence lies beside {card.called}, {asks}"
         help_ = f"Put the text beside the card, as LICENSE{whose}. {NO_ADVICE} Source: {copy.source}"
         yield _at(card, at, message, help_, "note")
 

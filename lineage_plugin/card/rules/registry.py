@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -12,6 +13,7 @@ from lineage_plugin.card.declaration import Declaration
 from lineage_plugin.card.front_matter import FrontMatter
 from lineage_plugin.card.hub_models import HubModel
 from lineage_plugin.findings import CODES, Finding
+from lineage_plugin.text import one_line
 
 __all__ = ["Card", "CardRule", "apply_rules", "explains", "explanations", "in_order", "rule", "rules"]
 
@@ -42,6 +44,11 @@ class Card:
     name: str | None = None
     beside: Beside = field(default_factory=Beside)
     hub: Mapping[str, HubModel] | None = None
+
+    @property
+    def called(self) -> str:
+        """What sentences call the card: its name without its folder, fit to print."""
+        return one_line(PurePath(self.file).name, 80)
 
 
 CardRule = Callable[[Card], Iterable[Finding]]
