@@ -422,3 +422,48 @@ def test_a_hub_that_is_not_there_is_4(run: Run, tmp_path: Path, monkeypatch: pyt
     place = card(tmp_path / "README.md")
     assert run(place, "--hub", "--endpoint", "http://127.0.0.1:9", "--format", "json") == 4
     assert run.out == "" and run.err.startswith("lineage: error: ") and run.err.count("\n") == 1
+
+
+# What reviews found.
+
+
+def test_a_diff_changes_nothing_whatever_else_is_asked_for(run: Run, tmp_path: Path) -> None:
+    place = card(tmp_path / "README.md", ADDRESS)
+    before = place.read_bytes()
+    assert run(place, "--fix", "--diff") == 1
+    assert place.read_bytes() == before and "+base_model: o/n" in run.out
+    assert run(place, "--diff", "--format", "json") == 2 and "--diff prints a diff" in run.err
+
+
+def test_folders_of_any_depth_do_not_end_the_run(run: Run, tmp_path: Path) -> None:
+    card(tmp_path / "m" / "README.md", UNKNOWN)
+    deep = tmp_path / "deep"
+    # Short enough for one call; the walk is what must not recurse.
+    for _ in range(3):
+        deep = deep.joinpath(*["d"] * 400)
+        deep.mkdir(parents=True)
+    assert run(tmp_path, "--format", "json") == 0
+    assert [codes for codes in run.found if "LIN203" in codes]
+
+
+def test_the_order_of_bases_does_not_change_what_their_licences_ask_for(run: Run, tmp_path: Path) -> None:
+    bases = ("google/gemma-2-9b", "meta-llama/Llama-3.1-8B")
+    said = []
+    for number, order in enumerate((bases, bases[::-1])):
+        folder = tmp_path / str(number)
+        card(folder / "README.md", ("license: gemma", f"base_model: [{', '.join(order)}]"))
+        (folder / "model.safetensors").write_bytes(b"")
+        run(folder, "--format", "json")
+        (report,) = run.documents
+        said.append(sorted(f["message"] for f in report["findings"] if f["code"] == "LIN206"))
+    assert said[0] == said[1] and any("Notice" in message for message in said[0])
+
+
+def test_a_mistyped_path_asks_nobody(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    card(tmp_path / "models" / "m1" / "README.md")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
+    for typed in ("models/zz", "nothere", ""):
+        assert run(typed) == 2, typed
+    (tmp_path / "config.json").write_text("{}")
+    assert run("config.json") == 2 and "no model card" in run.err
