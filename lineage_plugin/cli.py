@@ -151,7 +151,7 @@ def _lint(args: argparse.Namespace, options: Options, progress: Progress | None)
 def _rules(args: argparse.Namespace, options: Options, progress: Progress | None) -> int:
     from lineage_plugin.policy.command import run
 
-    return run(args, options)
+    return run(args)
 
 
 def _fingerprint(args: argparse.Namespace, options: Options, progress: Progress | None) -> int:

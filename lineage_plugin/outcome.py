@@ -13,15 +13,12 @@ from lineage_plugin.linting.lint import lint
 from lineage_plugin.options import Options, Progress
 from lineage_plugin.policy.apply import options_of
 from lineage_plugin.policy.types import Policy
-from lineage_plugin.report import FailOn, exit_code
+from lineage_plugin.report import GRAVEST_FIRST, FailOn, exit_code
 from lineage_plugin.targets import Target
 
 __all__ = ["ExitCode", "Outcome", "ask", "code_of", "gravest_first", "options_under", "worst"]
 
 ExitCode = Literal[0, 1, 2, 3, 4]
-
-# What is certain to be wrong comes before what could not be found out.
-_ORDER: tuple[ExitCode, ...] = (1, 2, 4, 3, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +113,7 @@ def gravest_first(outcomes: Iterable[Outcome]) -> list[Outcome]:
     """Return outcomes by exit code, the gravest first, and among those of a code the ones that compared something."""
 
     def rank(outcome: Outcome) -> tuple[int, bool]:
-        return _ORDER.index(outcome.code), not (outcome.report and outcome.report.comparisons)
+        return GRAVEST_FIRST.index(outcome.code), not (outcome.report and outcome.report.comparisons)
 
     return sorted(outcomes, key=rank)
 

@@ -63,6 +63,11 @@ def one_line(value: object, limit: int = 80) -> str:
     return text
 
 
+def letters(text: str) -> str:
+    """Return the letters among the first 40 characters, in lower case: what two spellings of a word have in common."""
+    return "".join(filter(str.isalpha, text[:40])).lower()
+
+
 def quoted(value: object, limit: int = 80) -> str:
     """Return a value as :func:`one_line` does, between double quotes, to stand inside a sentence."""
     return f'"{one_line(value, limit)}"'

@@ -158,7 +158,7 @@ def _card_claims(front_matter: FrontMatter, file: str, problems: list[Problem]) 
     if value is None or value.kind == "null" or (value.kind == "string" and not (value.text or "").strip()):
         items: tuple[Located, ...] = ()
     elif value.kind in ("string", "list"):
-        items = value.items if value.kind == "list" else (value,)
+        items = value.each
     else:
         problems.append(_wrong_kind("base_model", value))
         return []
@@ -233,7 +233,7 @@ def _pins(value: Located | None, bases: int, problems: list[Problem]) -> Sequenc
     none = [None] * bases
     if value is None or value.kind == "null":
         return none
-    items = value.items if value.kind == "list" else (value,)
+    items = value.each
     if value.kind == "mapping":
         what, help_ = "is a mapping", "Write a commit hash, or a list in the order of base_model."
     elif len(items) != bases:
@@ -267,7 +267,7 @@ def _strings(front_matter: FrontMatter, key: str, problems: list[Problem]) -> st
     value = front_matter.get(key)
     if value is None or value.kind == "null":
         return None
-    items = value.items if value.kind == "list" else (value,)
+    items = value.each
     texts = []
     for item in items[:MAX_BASES]:
         if item.kind == "string":

@@ -56,6 +56,11 @@ class FrontMatter:
         """Return the entry of a top-level key, the last one if it is repeated, or None."""
         return next((entry for entry in reversed(self.entries) if entry.key.value == key), None)
 
+    def text(self, key: str) -> str | None:
+        """Return the text of a top-level key without blanks around it; None when there is none."""
+        value = self.get(key)
+        return None if value is None else (value.text or "").strip() or None
+
     def get(self, key: str) -> Located | None:
         """Return the value of a top-level key, or None when there is no such key."""
         entry = self.entry(key)

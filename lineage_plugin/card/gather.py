@@ -21,7 +21,7 @@ from lineage_plugin.card.reference import Rejection, parse_reference
 from lineage_plugin.card.weight_names import WeightNames, weight_names
 from lineage_plugin.text import one_line, quoted
 
-__all__ = ["MAX_FILE", "gather"]
+__all__ = ["MAX_FILE", "RECIPES", "gather"]
 
 MAX_FILE: Final = 4 << 20
 """Largest file read, in bytes; tokenizer configurations with thousands of added tokens have about 1 MB."""

@@ -72,13 +72,12 @@ class Stated:
 
 def stated_licences(card: Card) -> tuple[Stated, ...]:
     """Read ``license``, one or a list."""
-    value, name = card.front_matter.get("license"), card.front_matter.get("license_name")
-    named = None if name is None else (name.text or "").strip() or None
-    return () if value is None else tuple(_each(value, named))
+    value = card.front_matter.get("license")
+    return () if value is None else tuple(_each(value, card.front_matter.text("license_name")))
 
 
 def _each(value: Located, name: str | None) -> Iterator[Stated]:
-    for item in (value.items if value.kind == "list" else (value,))[:MAX_LICENCES]:
+    for item in value.each[:MAX_LICENCES]:
         text = (item.text or "").strip()
         if item.kind == "string" and text:
             yield Stated(text, item, stated(text, name), name)
@@ -114,7 +113,7 @@ def sort_of(card: Card) -> Sort:
         or any(_APART_FILES.fullmatch(name) for name in files)
     ):
         return "apart"
-    relation = card.declaration.effective_relation or card.beside.relation
+    relation = card.relation
     if relation in ("adapter", "quantized"):
         return "adapter" if relation == "adapter" else "copy"
     if relation is None and tags & _LORA_TAGS and weight_names(card.beside.files or ()).whole is None:
@@ -128,10 +127,9 @@ def mildest(values: Sequence[Stated], card: Card, model: Ancestor) -> Judgement:
     Licences whose terms are not known count only where there is no other: they prove nothing. What holds nothing of
     the base is never incompatible with it beyond doubt.
     """
-    relation = card.declaration.effective_relation or card.beside.relation
     order = get_args(Verdict)
     known = [value.licence for value in values if value.licence is not None]
-    judged = [judge(licence, relation, [model])[0] for licence in known] or judge(None, relation, [model])
+    judged = [judge(licence, card.relation, [model])[0] for licence in known] or judge(None, card.relation, [model])
     found = min(judged, key=lambda judgement: order.index(judgement.verdict))
     if found.verdict == "incompatible" and sort_of(card) == "apart":
         reason = "it holds nothing of the base, and whether it is a derivative of it all the same is open"
@@ -141,8 +139,7 @@ def mildest(values: Sequence[Stated], card: Card, model: Ancestor) -> Judgement:
 
 def hands_out_terms(card: Card) -> bool:
     """Tell whether who wants the files is shown terms first: owners do so with their own models."""
-    values = [card.front_matter.get(key) for key in ("extra_gated_prompt", "extra_gated_heading")]
-    return any(value is not None and (value.text or "").strip() for value in values)
+    return any(card.front_matter.text(key) for key in ("extra_gated_prompt", "extra_gated_heading"))
 
 
 def licence_files(card: Card) -> list[str]:
@@ -152,5 +149,4 @@ def licence_files(card: Card) -> list[str]:
 
 def _tags(card: Card) -> frozenset[str]:
     tags = card.front_matter.get("tags")
-    items = () if tags is None else tags.items or (tags,)
-    return frozenset((item.text or "")[:100].strip().casefold() for item in items)
+    return frozenset((item.text or "")[:100].strip().casefold() for item in (() if tags is None else tags.each))

@@ -47,6 +47,11 @@ class Located:
         return self.value if self.kind == "list" else ()  # type: ignore[return-value]  # the kind says which
 
     @property
+    def each(self) -> tuple[Located, ...]:
+        """The values of a list; of anything else the value itself, which stands for a list of one."""
+        return self.items if self.kind == "list" else (self,)
+
+    @property
     def entries(self) -> tuple[Entry, ...]:
         """The entries of a mapping; empty for everything else."""
         return self.value if self.kind == "mapping" else ()  # type: ignore[return-value]  # the kind says which

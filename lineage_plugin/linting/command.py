@@ -21,7 +21,7 @@ from lineage_plugin.options import Options, Progress
 from lineage_plugin.policy.find import find_policy
 from lineage_plugin.policy.load import load_policy
 from lineage_plugin.policy.types import Policy
-from lineage_plugin.report import exit_code, wants_digests
+from lineage_plugin.report import GRAVEST_FIRST, exit_code, wants_digests
 from lineage_plugin.report.outline import total
 from lineage_plugin.report.output import publish, wants_color
 from lineage_plugin.report.phrases import plural
@@ -33,8 +33,6 @@ _MANY = 64
 """Cards from which on another process pays."""
 _MOST_PROCESSES = 32
 """More do not help, and Windows refuses more than 61."""
-_ORDER = (1, 2, 4, 3, 0)
-"""Exit codes, the one that decides first: what is certain to be wrong before what could not be found out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +125,7 @@ def run(args: argparse.Namespace, options: Options, progress: Progress | None) -
         if args.output not in (None, "-") and not args.quiet:
             _say(f"{plural(len(reports), 'card')}: {total(*reports)} The report is in {one_line(args.output, 200)}.")
     codes = [one.code if one.report is None else exit_code(one.report, args.fail_on) for one in done]
-    return next((code for code in _ORDER if code in codes), 0)
+    return next((code for code in GRAVEST_FIRST if code in codes), 0)
 
 
 def _each(cards: Sequence[str], wanted: _Wanted) -> Iterator[_Done]:
@@ -217,7 +215,7 @@ def _show_diff(done: Sequence[_Done], quiet: bool) -> int:
             for why in one.refused:
                 _say(f"{one_line(one.card, 200)}: {why}")
     codes = [1 if one.diff else one.code for one in done]
-    return next((code for code in _ORDER if code in codes), 0)
+    return next((code for code in GRAVEST_FIRST if code in codes), 0)
 
 
 def _explain(args: argparse.Namespace) -> int:

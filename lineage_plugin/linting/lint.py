@@ -73,12 +73,22 @@ class Lint:
         return self.place.cost() + (Cost() if self.hub is None else self.hub.cost)
 
 
-def prepare(card_or_model: str, *, name: str | None = None, hub: bool = False, options: Options) -> Lint:
+def prepare(
+    card_or_model: str,
+    *,
+    name: str | None = None,
+    hub_id: str | None = None,
+    partial: bool = False,
+    hub: bool = False,
+    options: Options,
+) -> Lint:
     """Find a card and, if it is wanted, ask the Hub about the bases that it declares.
 
     Args:
         card_or_model: A card file, a local model folder, or ``owner/name[@revision]``.
         name: The id that a local model has, or will have, on the Hub.
+        hub_id: The id that the card is held to, where that is not ``name``; empty for a model that is on no Hub.
+        partial: Whether files of the model may be elsewhere.
         hub: Whether the Hub is asked; of a model on the Hub it always is.
         options: Choices of the run.
 
@@ -91,13 +101,15 @@ def prepare(card_or_model: str, *, name: str | None = None, hub: bool = False, o
         HubError: When the Hub does not deliver.
     """
     place = place_of(card_or_model, name=name, options=options)
-    alone = Lint(place, None)
+    if hub_id is not None:
+        place = replace(place, name=hub_id or None)
+    alone = Lint(place, None, partial)
     if not hub and place.path is not None:
         return alone
     from lineage_plugin.linting.hub_facts import ask_hub
 
     declaration = alone.read(place.card).declaration
-    return Lint(place, ask_hub(declaration, options=options, name=place.name))
+    return replace(alone, hub=ask_hub(declaration, options=options, name=place.name))
 
 
 def lint(
@@ -131,9 +143,7 @@ def lint(
         HubError: When the Hub does not deliver.
     """
     options = options or options_of(policy)
-    prepared = replace(prepare(card_or_model, name=name, hub=hub, options=options), partial=partial)
-    if hub_id is not None:
-        prepared = replace(prepared, place=replace(prepared.place, name=hub_id or None))
+    prepared = prepare(card_or_model, name=name, hub_id=hub_id, partial=partial, hub=hub, options=options)
     return report_on(prepared, prepared.place.card, policy=policy, options=options)
 
 

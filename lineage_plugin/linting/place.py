@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -135,12 +136,15 @@ def _has_other_cards(folder: Path) -> bool:
 def _in_folder(asked: str, folder: Path, file: str) -> Place:
     files = list_files(folder)
 
+    # A card that is repaired is read again and again, and what lies beside it stays as it is.
+    @cache
     def read(other: str, limit: int) -> bytes | None:
         if other not in files:
             return None
         with opened(inside(folder, other)) as (descriptor, stamp):
             return read_exactly(descriptor, 0, min(limit, stamp.size))
 
+    @cache
     def header(other: str) -> Mapping[str, object]:
         from lineage_plugin.checkpoint.gguf_files.header import read_header
         from lineage_plugin.checkpoint.ledger import Ledger

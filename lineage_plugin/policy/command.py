@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lineage_plugin.errors import UsageError
-from lineage_plugin.options import Options
 from lineage_plugin.text import one_line
 
 if TYPE_CHECKING:
@@ -18,12 +17,11 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 
-def run(args: argparse.Namespace, options: Options) -> int:
+def run(args: argparse.Namespace) -> int:
     """Do what ``lineage policy`` was asked for.
 
     Args:
         args: The arguments, of :func:`~lineage_plugin.policy.arguments.policy_actions`.
-        options: Choices of the run; nothing is fetched for a policy, so none has an effect.
 
     Returns:
         The exit code: 0, also for a policy with settings to no effect; 2 when a file is no valid policy.

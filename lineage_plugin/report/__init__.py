@@ -29,9 +29,13 @@ from lineage_plugin.errors import UsageError
 if TYPE_CHECKING:
     from lineage_plugin.judge.types import Report, Verdict
 
-__all__ = ["FailOn", "exit_code", "formats", "render", "render_all", "wants_digests"]
+__all__ = ["GRAVEST_FIRST", "FailOn", "exit_code", "formats", "render", "render_all", "wants_digests"]
 
 FailOn = Literal["error", "warning", "note", "never"]
+
+GRAVEST_FIRST: tuple[Literal[1, 2, 4, 3, 0], ...] = (1, 2, 4, 3, 0)
+"""Exit codes, the one that decides among several first: what is certain to be wrong before what could not be found
+out."""
 
 _SUFFIX = "_report"
 _SEVERITY = {"note": 0, "warning": 1, "error": 2, "never": 3}

@@ -16,7 +16,7 @@ from lineage_plugin.card.rules.kind_of_card import is_other_card
 from lineage_plugin.card.rules.registry import Card, rule
 from lineage_plugin.findings import Finding, finding
 from lineage_plugin.fixes import Change, Fix, RenameKey, SetKey
-from lineage_plugin.text import one_line
+from lineage_plugin.text import letters, one_line
 
 __all__ = ["base_not_found", "base_not_pinned", "no_base_declared"]
 
@@ -263,9 +263,9 @@ def _pinning(card: Card) -> Fix | None:
     bases = card.declaration.bases
     if value is None or card.hub is None or card.declaration.file != card.file:
         return None
-    entries = value.items if value.kind == "list" else (value,)
+    entries = value.each
     given = card.front_matter.get("base_model_revision")
-    pins = () if given is None or given.is_blank else given.items if given.kind == "list" else (given,)
+    pins = () if given is None or given.is_blank else given.each
     # Revisions are given in the order of the entries: one that is no base has none.
     if len(bases) != len(entries) or (pins and len(pins) != len(bases)):
         return None
@@ -293,7 +293,7 @@ def _from_scratch(card: Card) -> str | None:
         return None
     tags = card.front_matter.get("tags")
     for tag in () if tags is None else (*tags.items, tags):
-        if "".join(filter(str.isalpha, (tag.text or "")[:40])).lower() in _SCRATCH_TAGS:
+        if letters(tag.text or "") in _SCRATCH_TAGS:
             return f"the tag in line {tag.line} says"
     if _GENERATED in card.text:
         return None
@@ -330,9 +330,8 @@ def _place(card: Card) -> tuple[int | None, int | None]:
 
 def _names_models(value: Located) -> bool:
     """Tell whether a value would do as ``base_model``."""
-    items = value.items if value.kind == "list" else (value,)
-    return bool(items) and all(
-        item.kind == "string" and isinstance(parse_reference(item.text or ""), Reference) for item in items
+    return bool(value.each) and all(
+        item.kind == "string" and isinstance(parse_reference(item.text or ""), Reference) for item in value.each
     )
 
 
@@ -340,6 +339,6 @@ def _misspelt_key(card: Card) -> Entry | None:
     """Return the entry of a top-level key that was meant to be ``base_model``."""
     for entry in card.front_matter.entries:
         key = entry.key.text or ""
-        if len(key) < 40 and "".join(filter(str.isalpha, key)).lower() in ("basemodel", "basemodels"):
+        if len(key) < 40 and letters(key) in ("basemodel", "basemodels"):
             return entry
     return None

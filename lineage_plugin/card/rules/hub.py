@@ -128,7 +128,7 @@ def _rename(card: Card, claim: BaseClaim, now: str) -> Fix | None:
 def _items(card: Card, key: str) -> tuple[Located, ...]:
     """Return the items of a list, or the one value that stands for it."""
     value = card.front_matter.get(key)
-    return () if value is None else value.items if value.kind == "list" else (value,)
+    return () if value is None else value.each
 
 
 def _index(card: Card, claim: BaseClaim) -> int | None:

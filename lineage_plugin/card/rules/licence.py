@@ -150,7 +150,7 @@ def _written(card: Card, one: Stated) -> Iterator[Finding]:
 
 def _other(card: Card, at: Located) -> Iterator[Finding]:
     """Check that ``license: other`` says which."""
-    lacks = [key for key in ("license_name", "license_link") if not _text(card, key)]
+    lacks = [key for key in ("license_name", "license_link") if not card.front_matter.text(key)]
     # The Hub takes a LICENSE file in place of a link; where files were left aside there may be one.
     if "license_link" in lacks and (card.beside.is_partial or licence_files(card)):
         lacks.remove("license_link")
@@ -354,11 +354,6 @@ def _fix(card: Card, at: Located, id: str) -> Fix:
     if value is not None and value.kind == "list":
         return Fix(title, (SetItem("license", value.items.index(at), id),))
     return Fix(title, (SetKey("license", id),))
-
-
-def _text(card: Card, key: str) -> str | None:
-    value = card.front_matter.get(key)
-    return None if value is None else (value.text or "").strip() or None
 
 
 def _is_of_a_model(card: Card) -> bool:

@@ -46,6 +46,11 @@ class Card:
     hub: Mapping[str, HubModel] | None = None
 
     @property
+    def relation(self) -> str | None:
+        """The relation that the card declares or implies, else the one that the files show."""
+        return self.declaration.effective_relation or self.beside.relation
+
+    @property
     def called(self) -> str:
         """What sentences call the card: its name without its folder, fit to print."""
         return one_line(PurePath(self.file).name, 80)

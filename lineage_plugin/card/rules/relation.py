@@ -13,7 +13,7 @@ from lineage_plugin.card.rules.registry import Card, rule
 from lineage_plugin.card.weight_names import weight_names
 from lineage_plugin.findings import Finding, Level, finding
 from lineage_plugin.fixes import Fix, SetKey
-from lineage_plugin.text import one_line, quoted
+from lineage_plugin.text import letters, one_line, quoted
 
 __all__ = ["relation_does_not_fit", "unknown_relation"]
 
@@ -175,7 +175,7 @@ def _misfit(card: Card, stated: str | None, shown: str | None) -> tuple[str, str
 def _may_be_trained(card: Card) -> bool:
     """Say whether the card has signs of training: quantised weights may then be those of a fine-tune of the base."""
     tags = card.front_matter.get("tags")
-    items = () if tags is None else tags.items or (tags,)
+    items = () if tags is None else tags.each
     return any((item.text or "").lower() in _TRAINED for item in items) or says_fine_tuned(card.text)
 
 
@@ -202,7 +202,7 @@ def _an(relation: str) -> str:
 
 def _certain(text: str) -> str | None:
     """Return the relation that a value differs from in spelling or case alone."""
-    word = "".join(filter(str.isalpha, text[:40])).lower()
+    word = letters(text)
     if word in RELATIONS:
         return word
     if word in _FORMS:
@@ -213,7 +213,7 @@ def _certain(text: str) -> str | None:
 
 def _nearest(text: str) -> str | None:
     """Return the relation that was probably meant."""
-    word = "".join(filter(str.isalpha, text[:40])).lower()
+    word = letters(text)
     if word in _MEANT:
         return _MEANT[word]
     close = get_close_matches(word, RELATIONS, n=1, cutoff=0.6)
