@@ -9,19 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lineage_plugin.adapters import contradictions, is_adapter, parts_of, read_settings, revisions_differ
 from lineage_plugin.ancestry import in_registry
 from lineage_plugin.answer import found_in_registry, report_of, sentence
 from lineage_plugin.card import BaseClaim, Declaration, base_not_found, claims_of_weights, read_card
-from lineage_plugin.card.beside import Beside
-from lineage_plugin.card.gather import RECIPES, gather
 from lineage_plugin.checkpoint import Checkpoint, Cost, open_checkpoint
 from lineage_plugin.checkpoint.beside import source_of
 from lineage_plugin.checkpoint.open import locate
-from lineage_plugin.errors import BudgetExceeded, HubDenied, HubNotFound, InputError, UsageError
+from lineage_plugin.errors import BudgetExceeded, HubDenied, HubNotFound, InputError
 from lineage_plugin.findings import Finding, Level, finding
 from lineage_plugin.fingerprint.file import to_bytes
 from lineage_plugin.fingerprint.known import Held, fingerprint_file, named, open_base
@@ -32,6 +29,7 @@ from lineage_plugin.linting.place import CARD_LIMIT
 from lineage_plugin.options import Options, Progress
 from lineage_plugin.policy.apply import options_of
 from lineage_plugin.relatives import Relatives, weigh_relatives
+from lineage_plugin.said import card_file, said_by
 from lineage_plugin.subject import Printed, Subject, ignored_files
 from lineage_plugin.text import one_line
 
@@ -40,9 +38,6 @@ if TYPE_CHECKING:
     from lineage_plugin.policy.types import Policy
 
 __all__ = ["check", "compare", "fingerprint_model", "lint", "scan"]
-
-_BESIDE_REMOTE = frozenset({"config.json", *RECIPES})
-"""Files of a model on the Hub that are read for its card: each one is a request."""
 
 
 def check(
@@ -56,6 +51,7 @@ def check(
     name: str | None = None,
     hub_id: str | None = None,
     partial: bool = False,
+    hub: bool = False,
     policy: Policy | None = None,
     options: Options | None = None,
     progress: Progress | None = None,
@@ -73,6 +69,8 @@ def check(
         hub_id: The id that the card is held to, where that is not ``name``: of the repository that the model goes to;
             empty for one that is on no Hub.
         partial: Whether files of the model may be elsewhere, so that nothing is made of what is not here.
+        hub: Whether the Hub is asked about the declared bases besides, as :func:`lint` does: what they are called now,
+            where they come from, what their licences say.
         policy: What is made of the findings; none is looked for.
         options: Choices of the run; None: the policy's bar and budget, else the defaults.
         progress: Called while reading.
@@ -99,23 +97,18 @@ def check(
     except BudgetExceeded:
         raise
     except InputError as error:
-        return _without_weights(model, name, hub_id, card, error, policy, options)
-    text = _read_card_file(card) if card is not None else suspect.text("README.md", CARD_LIMIT)
-    declaration, card_findings = read_card(
-        text,
-        file=card or "README.md",
-        adapter_config=suspect.text("adapter_config.json"),
-        stated=claims_of_weights(suspect.metadata, suspect.weight_files[0]),
-        name=_held_to(model, name, hub_id),
-        beside=_beside(model, suspect, text, card, partial),
-    )
-    findings = [*card_findings, *_read_with_care(suspect), *_other_weights(suspect)]
+        return _without_weights(model, name, hub_id, card, hub, error, policy, options)
+    stated = claims_of_weights(suspect.metadata, suspect.weight_files[0])
+    id = _held_to(model, name, hub_id)
+    said = said_by(suspect, model, stated=stated, card=card, id=id, partial=partial, hub=hub, options=options)
+    text, declaration = said.text, said.declaration
+    findings = [*said.findings, *_read_with_care(suspect), *_other_weights(suspect)]
     if is_adapter(suspect):
         settings = read_settings(suspect)
         findings += [*contradictions(settings, parts_of(suspect.tensors)), *revisions_differ(declaration, settings)]
     subject = Subject(suspect, options, progress)
     opened, comparisons, of_bases = _against_bases(subject, declaration, given, options)
-    findings.extend(of_bases)
+    findings.extend(said.unsaid(of_bases))
     weighed = _weights_of(opened, candidates)
     relatives = Relatives(None, None, tuple(comparisons), (), Cost())
     if len(weighed) == len(opened):
@@ -128,13 +121,20 @@ def check(
         found = in_registry(subject, known, declaration, opened, comparisons, card=text)
         comparisons += found.comparisons
         findings += found.findings
-    spent = suspect.cost() + relatives.cost
+    spent = suspect.cost() + relatives.cost + said.cost
     report = report_of(
         model, subject.summary(), declaration, comparisons, findings, spent, policy, options, card=card, name=name
     )
     # What the registry has beyond the declared bases is in the findings; the sentence is about these.
     summary = sentence(report.suspect, declaration, relatives.comparisons, report.findings, findings)
-    return replace(report, summary=summary, merge=relatives.merge, closest=relatives.closest)
+    return replace(
+        report,
+        summary=summary,
+        merge=relatives.merge,
+        closest=relatives.closest,
+        chain=said.chain,
+        licences=said.licences,
+    )
 
 
 def scan(
@@ -176,7 +176,7 @@ def scan(
         suspect = open_checkpoint(model, options=options)
         subject = Subject(suspect, options, progress)
         text, adapter = suspect.text("README.md", CARD_LIMIT), suspect.text("adapter_config.json")
-    text = text if card is None else _read_card_file(card)
+    text = text if card is None else card_file(card)
     declaration, _ = read_card(text, file=card or "README.md", adapter_config=adapter)
     found = in_registry(subject, known, declaration, (), (), card=text)
     spent = held.cost if held is not None else suspect.cost()
@@ -277,7 +277,7 @@ def _check_fingerprint(
     progress: Progress | None,
 ) -> Report:
     """Check a model of which only the fingerprint was given; its card, if any, is the one given."""
-    text = None if card is None else _read_card_file(card)
+    text = None if card is None else card_file(card)
     declaration, findings = (Declaration(), ()) if text is None else read_card(text, file=card or "README.md")
     subject = Printed(held, options, progress)
     opened, comparisons, of_bases = _against_bases(subject, declaration, given, options)
@@ -374,28 +374,6 @@ def _not_looked_at(claim: BaseClaim, what: str, level: Level, help: str) -> Find
     return finding("LIN202", message, level=level, file=claim.file, line=claim.line, column=claim.column, help=help)
 
 
-def _read_card_file(path: str) -> str:
-    try:
-        with Path(path).open("rb") as file:
-            return file.read(CARD_LIMIT).decode("utf-8", errors="replace")
-    except OSError as error:
-        raise UsageError(f"{one_line(path, 200)}: the card cannot be read ({error.strerror})") from None
-
-
-def _beside(model: str, suspect: Checkpoint, text: str | None, card: str | None, partial: bool) -> Beside:
-    """Read what the files beside a card say; of a model on the Hub the few that are worth a request."""
-    place = locate(model)
-    # Of a file that is given by itself, or under the card of another folder, the neighbours are not all known.
-    alone = not Path(place).is_dir() if isinstance(place, str) else bool(place.path)
-    files = None if partial or alone or card is not None else tuple(suspect.files)
-
-    def read(name: str, limit: int) -> bytes | None:
-        return suspect.data(name, limit) if suspect.local or name in _BESIDE_REMOTE else None
-
-    # Headers of GGUF files were read elsewhere.
-    return replace(gather(read, files, text=text or "", card=card or "README.md"), unread=True)
-
-
 def _held_to(model: str, name: str | None, hub_id: str | None) -> str | None:
     """Return the id on the Hub that a card is held to; None when there is none."""
     if hub_id is not None or name is not None:
@@ -413,26 +391,17 @@ def _without_weights(
     name: str | None,
     hub_id: str | None,
     card: str | None,
+    hub: bool,
     error: InputError,
     policy: Policy | None,
     options: Options,
 ) -> Report:
     """Return the report on a model whose weights cannot be read: the card's findings, and why."""
     source = source_of(model, options=options)
-    adapter = source.data("adapter_config.json")
-    text = _read_card_file(card) if card is not None else _decoded(source.data("README.md", CARD_LIMIT))
-    declaration, findings = read_card(
-        text,
-        file=card or "README.md",
-        adapter_config=_decoded(adapter),
-        name=_held_to(model, name, hub_id),
-        beside=replace(gather(source.data, None, text=text or "", card=card or "README.md"), unread=True),
-    )
+    id = _held_to(model, name, hub_id)
+    said = said_by(source, model, stated=(), card=card, id=id, partial=True, hub=hub, options=options)
     unreadable = finding(error.code, error.problem, file=error.where, help=error.remedy)
     summary = ModelSummary(model, None, None, None, None)
-    found = [*findings, unreadable]
-    return report_of(model, summary, declaration, [], found, Cost(), policy, options, card=card, name=name)
-
-
-def _decoded(data: bytes | None) -> str | None:
-    return None if data is None else data.decode("utf-8", errors="replace")
+    found = [*said.findings, unreadable]
+    report = report_of(model, summary, said.declaration, [], found, said.cost, policy, options, card=card, name=name)
+    return replace(report, chain=said.chain, licences=said.licences)

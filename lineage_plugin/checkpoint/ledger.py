@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from lineage_plugin.checkpoint.types import Cost
 from lineage_plugin.errors import BudgetExceeded
+from lineage_plugin.live import watching
 
 __all__ = ["Ledger"]
 
@@ -24,6 +25,7 @@ class Ledger:
     def __init__(self, where: str, budget: int | None = None) -> None:
         self._where = where
         self._budget = budget
+        self._live = watching()
         self._lock = threading.Lock()
         self._claimed = 0
         self._read = 0
@@ -48,6 +50,8 @@ class Ledger:
                     f"({self._claimed} are spent)",
                     "Allow more with --budget, or read less.",
                 )
+            if self._live is not None:
+                self._live.claim(self._where, nbytes)
             self._claimed += nbytes
 
     def spend(self, nbytes: int, tensor: int, *, unclaimed: int = 0) -> None:
@@ -62,6 +66,8 @@ class Ledger:
             self._read += nbytes
             self._tensor += tensor
             self._claimed += unclaimed
+        if self._live is not None:
+            self._live.read(nbytes)
 
     def hashed(self, nbytes: int) -> None:
         """Count bytes read for a digest. They are asked for expressly and are no part of the budget."""
@@ -72,6 +78,8 @@ class Ledger:
         """Count an HTTP request."""
         with self._lock:
             self._requests += 1
+        if self._live is not None:
+            self._live.asked()
 
     @contextmanager
     def timed(self) -> Iterator[None]:

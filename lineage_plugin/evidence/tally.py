@@ -18,6 +18,7 @@ from lineage_plugin.evidence.pair import NO_COINS, GroupCoins, LayerCoins, PairE
 from lineage_plugin.evidence.pairing import kind
 from lineage_plugin.evidence.sample import Sample
 from lineage_plugin.evidence.undo import is_alike, rescaled, turned
+from lineage_plugin.live import watching
 from lineage_plugin.options import Options
 
 __all__ = ["Tally"]
@@ -80,6 +81,10 @@ class Tally:
                 if len(self._grams) < CURVE_MATRICES:
                     self._grams.extend(grams(restored))
             self._equal &= all(np.array_equal(a, b) for a, b in zip(sample.suspect, sample.base, strict=True))
+        live = watching()
+        if live is not None:
+            count = _count_of(self._ledger.tosses())
+            live.tossed(count.coins, count.heads)
 
     def evidence(self, options: Options, *, complete: bool, describe: bool | None = None) -> PairEvidence:
         """Return the evidence so far.

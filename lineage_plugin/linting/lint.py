@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lineage_plugin.linting.hub_facts import HubAnswers
     from lineage_plugin.policy.types import Policy
 
-__all__ = ["Lint", "lint", "prepare"]
+__all__ = ["Lint", "chain_of", "licences_of", "lint", "prepare"]
 
 _ADAPTER = "adapter_config.json"
 
@@ -162,10 +162,10 @@ def report_on(prepared: Lint, card: bytes | None, *, policy: Policy | None, opti
     report = report_of(
         place.asked, summary, seen.declaration, [], findings_of(seen), prepared.cost, policy, options, name=place.given
     )
-    return replace(report, command="lint", licences=_licences(seen), chain=_chain(seen))
+    return replace(report, command="lint", licences=licences_of(seen), chain=chain_of(seen))
 
 
-def _chain(card: Card) -> tuple[ChainLink, ...]:
+def chain_of(card: Card) -> tuple[ChainLink, ...]:
     """Return what the declared bases are made from in turn, as far as the Hub was asked and has them."""
     found: dict[str, ChainLink] = {}
     for model in (card.hub or {}).values():
@@ -175,7 +175,7 @@ def _chain(card: Card) -> tuple[ChainLink, ...]:
     return tuple(found.values())
 
 
-def _licences(card: Card) -> tuple[LicenceOutcome, ...]:
+def licences_of(card: Card) -> tuple[LicenceOutcome, ...]:
     """Return how the licence goes with those along the chain; of declared bases whose licence is not known, that."""
     judgements = licence_judgements(card)
     if judgements is None:
