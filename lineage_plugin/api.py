@@ -102,13 +102,13 @@ def check(
     id = _held_to(model, name, hub_id)
     said = said_by(suspect, model, stated=stated, card=card, id=id, partial=partial, hub=hub, options=options)
     text, declaration = said.text, said.declaration
-    findings = [*said.findings, *_read_with_care(suspect), *_other_weights(suspect)]
+    findings = [*_read_with_care(suspect), *_other_weights(suspect)]
     if is_adapter(suspect):
         settings = read_settings(suspect)
         findings += [*contradictions(settings, parts_of(suspect.tensors)), *revisions_differ(declaration, settings)]
     subject = Subject(suspect, options, progress)
     opened, comparisons, of_bases = _against_bases(subject, declaration, given, options)
-    findings.extend(said.unsaid(of_bases))
+    findings = [*said.without(of_bases), *findings, *of_bases]
     weighed = _weights_of(opened, candidates)
     relatives = Relatives(None, None, tuple(comparisons), (), Cost())
     if len(weighed) == len(opened):

@@ -16,6 +16,7 @@ from lineage_plugin.options import Fingerprints, Options
 from lineage_plugin.policy.arguments import policy_actions
 from lineage_plugin.policy.size import size_in_bytes
 from lineage_plugin.report import FailOn, formats
+from lineage_plugin.web.arguments import serve_options
 
 __all__ = ["parse_size", "parser"]
 
@@ -34,6 +35,7 @@ examples:
   lineage upload owner/name ./my-finetune              check, and upload what passes
   lineage hook install                                 check what git pushes from here
   lineage scan ./my-finetune                           which of the known models it comes from
+  lineage serve --open                                 the same in a browser
 
 exit codes:
   0 pass    1 findings at or above --fail-on    2 bad usage or unreadable input
@@ -160,6 +162,9 @@ def parser() -> argparse.ArgumentParser:
     hook = _command(commands, "hook", "check models before git pushes them")
     actions += _hook_actions(hook)
 
+    serve = _command(commands, "serve", "show the same checks in a browser, on this machine (needs the space extra)")
+    serve_options(serve)
+
     policy = _command(commands, "policy", "write, show and check the policy file")
     actions += policy_actions(policy)
 
@@ -167,7 +172,7 @@ def parser() -> argparse.ArgumentParser:
         _reporting(command)
         command.set_defaults(policy_for=model)
     _reporting(lint)
-    for command in (check, compare, scan, lint, fingerprint, upload, *actions):
+    for command in (check, compare, scan, lint, fingerprint, upload, serve, *actions):
         _common(command)
     return lineage
 

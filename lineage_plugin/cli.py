@@ -178,6 +178,12 @@ def _upload(args: argparse.Namespace, options: Options, progress: Progress | Non
     return run(args, options, progress)
 
 
+def _serve(args: argparse.Namespace, options: Options, progress: Progress | None) -> int:
+    from lineage_plugin.web.serve import run
+
+    return run(args, options)
+
+
 _CALLS: dict[str, Callable[[argparse.Namespace, Options, Progress | None], int]] = {
     "check": _check,
     "compare": _compare,
@@ -187,6 +193,7 @@ _CALLS: dict[str, Callable[[argparse.Namespace, Options, Progress | None], int]]
     "policy": _rules,
     "registry": _registry,
     "scan": _scan,
+    "serve": _serve,
     "upload": _upload,
 }
 

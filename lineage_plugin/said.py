@@ -50,10 +50,10 @@ class Said:
     licences: tuple[LicenceOutcome, ...] = ()
     cost: Cost = field(default_factory=Cost)
 
-    def unsaid(self, others: Sequence[Finding]) -> list[Finding]:
-        """Return those findings that no rule of the card has brought for the same line."""
-        mine = {(found.code, found.file, found.line) for found in self.findings}
-        return [found for found in others if (found.code, found.file, found.line) not in mine]
+    def without(self, others: Sequence[Finding]) -> list[Finding]:
+        """Return the findings but those that trying to read a base has brought, too: what happened then says more."""
+        known = {(found.code, found.file, found.line) for found in others}
+        return [found for found in self.findings if (found.code, found.file, found.line) not in known]
 
 
 def said_by(

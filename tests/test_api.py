@@ -373,3 +373,47 @@ def test_a_kind_that_is_passed_over_on_the_hub_stops_no_search(tmp_path: Path) -
         comparison = compare("gpt2/other", "gpt2/base", options=options).comparisons[0]
     assert comparison.relation == "unrelated"
     assert {stage.name for stage in comparison.evidence.stages} >= {"identity", "layers"}
+
+
+# --- asking the Hub besides -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def served(hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> LocalHub:
+    """The examples on the local Hub, seen from a folder in which their ids are no paths."""
+    shutil.copytree(EXAMPLES, hub.root / "examples")
+    monkeypatch.chdir(hub.root.parent)
+    return hub
+
+
+def test_a_check_that_asks_the_hub_says_what_a_lint_says(served: LocalHub) -> None:
+    shutil.copytree(EXAMPLES / "honest", served.root / "me" / "honest")  # an owner's own licences are not judged
+    card = served.root / "examples" / "base" / "README.md"
+    card.write_text(card.read_text().replace("license: apache-2.0", "license: cc-by-nc-4.0"))
+    options = Options(endpoint=served.endpoint)
+    plain = check("me/honest", options=options)
+    asked = check("me/honest", hub=True, options=options)
+    linted = lint("me/honest", hub=True, options=options)
+    assert plain.comparisons[0].evidence == asked.comparisons[0].evidence
+    assert (asked.chain, asked.licences) == (linted.chain, linted.licences)
+    assert asked.chain and asked.licences and not plain.chain
+    assert [f for f in asked.findings if f.code == "LIN206"] == [f for f in linted.findings if f.code == "LIN206"] != []
+    assert asked.cost.requests > plain.cost.requests
+
+
+@pytest.mark.parametrize("state", ["missing", "gated"])
+def test_a_base_that_cannot_be_read_is_said_once(served: LocalHub, state: str) -> None:
+    if state == "missing":
+        shutil.rmtree(served.root / "examples" / "base")
+    else:
+        served.faults.gated.add("examples/base")
+    report = check("examples/honest", hub=True, options=Options(endpoint=served.endpoint))
+    assert codes(report).count("LIN202") == 1
+    assert report.verdict == "fail"
+
+
+def test_a_model_without_readable_weights_is_still_asked_about(served: LocalHub) -> None:
+    (served.root / "examples" / "honest" / "model.safetensors").write_bytes(b"no tensors")
+    report = check("examples/honest", hub=True, options=Options(endpoint=served.endpoint))
+    assert "LIN302" in codes(report)
+    assert report.chain

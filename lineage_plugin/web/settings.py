@@ -96,4 +96,9 @@ def _count(name: str, default: int) -> int:
 
 def _size(name: str, default: int) -> int:
     value = os.environ.get(f"LINEAGE_SPACE_{name}", "")
-    return size_in_bytes(value) if value else default
+    if not value:
+        return default
+    size = size_in_bytes(value)
+    if size is None:
+        raise UsageError(f"LINEAGE_SPACE_{name} must be a size such as 256MB, not {value[:40]!r}")
+    return size
