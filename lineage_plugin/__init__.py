@@ -8,8 +8,9 @@
 :func:`check` compares a model with the bases that its card declares, :func:`compare` weighs the evidence for one pair,
 :func:`scan` asks a registry of known models, :func:`lint` reads the card alone. All of them return a :class:`Report`,
 an immutable value that :func:`render` turns into text or JSON. All of them take a :class:`Policy`, which
-:func:`load_policy` reads. :func:`fingerprint_model` makes the file that stands for a model. What goes wrong on purpose
-is a :class:`LineageError`. What guards uploads is in :mod:`lineage_plugin.hooks`.
+:func:`load_policy` reads. :func:`tree` finds how several models are related; :mod:`lineage_plugin.family` writes that
+down. :func:`fingerprint_model` makes the file that stands for a model. What goes wrong on purpose is a
+:class:`LineageError`. What guards uploads is in :mod:`lineage_plugin.hooks`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from lineage_plugin._version import __version__
 
 if TYPE_CHECKING:
-    from lineage_plugin.api import check, compare, fingerprint_model, scan
+    from lineage_plugin.api import check, compare, fingerprint_model, scan, tree
     from lineage_plugin.errors import (
         BudgetExceeded,
         HubDenied,
@@ -69,11 +70,12 @@ __all__ = [
     "load_policy",
     "render",
     "scan",
+    "tree",
 ]
 
 # Names are imported when they are first used: `lineage --help` must not wait for numpy.
 _HOME = {
-    **dict.fromkeys(("check", "compare", "fingerprint_model", "scan"), "lineage_plugin.api"),
+    **dict.fromkeys(("check", "compare", "fingerprint_model", "scan", "tree"), "lineage_plugin.api"),
     "lint": "lineage_plugin.linting.lint",
     **dict.fromkeys(("Comparison", "Evidence", "Report"), "lineage_plugin.judge.types"),
     "Finding": "lineage_plugin.findings",

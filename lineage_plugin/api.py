@@ -19,6 +19,7 @@ from lineage_plugin.checkpoint import Checkpoint, Cost, open_checkpoint
 from lineage_plugin.checkpoint.beside import source_of
 from lineage_plugin.checkpoint.open import locate
 from lineage_plugin.errors import BudgetExceeded, HubDenied, HubNotFound, InputError
+from lineage_plugin.family.grow import tree
 from lineage_plugin.findings import Finding, Level, finding
 from lineage_plugin.fingerprint.file import to_bytes
 from lineage_plugin.fingerprint.known import Held, fingerprint_file, named, open_base
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from lineage_plugin.fingerprint.registry.scan import KnownModels
     from lineage_plugin.policy.types import Policy
 
-__all__ = ["check", "compare", "fingerprint_model", "lint", "scan"]
+__all__ = ["check", "compare", "fingerprint_model", "lint", "scan", "tree"]
 
 
 def check(

@@ -11,6 +11,7 @@ from typing import NoReturn, get_args
 
 from lineage_plugin._version import __version__
 from lineage_plugin.errors import UsageError
+from lineage_plugin.family.report import formats as tree_formats
 from lineage_plugin.fingerprint.registry.arguments import registry_actions
 from lineage_plugin.options import Fingerprints, Options
 from lineage_plugin.policy.arguments import policy_actions
@@ -35,6 +36,7 @@ examples:
   lineage upload owner/name ./my-finetune              check, and upload what passes
   lineage hook install                                 check what git pushes from here
   lineage scan ./my-finetune                           which of the known models it comes from
+  lineage tree owner/base owner/name ./my-finetune     how several models are related, with a picture
   lineage serve --open                                 the same in a browser
 
 exit codes:
@@ -116,12 +118,7 @@ def parser() -> argparse.ArgumentParser:
     for command in (check, compare, scan):
         reading = command.add_argument_group("reading and testing")
         reading.add_argument("--exhaustive", action="store_true", help="read every unit instead of a sample")
-        reading.add_argument(
-            "--budget", metavar="SIZE", type=parse_size, help="read at most this much of each model, such as 64MB"
-        )
-        reading.add_argument(
-            "--seed", metavar="N", type=_seed, default=_DEFAULTS.seed, help="fixes all random draws (default 0)"
-        )
+        _seed_and_budget(reading)
         reading.add_argument(
             "--bar",
             metavar="X",
@@ -135,6 +132,9 @@ def parser() -> argparse.ArgumentParser:
             help="of bases on the Hub. auto (default): where a fingerprint is at hand, look at it first, and read the "
             "weights if it does not show descent; only: never read the weights of such a base; off: always read them",
         )
+
+    tree = _command(commands, "tree", "find how several models are related, and draw their family tree")
+    _tree_options(tree)
 
     lint = _command(commands, "lint", "check model cards alone, without reading weights")
     _lint_options(lint)
@@ -172,9 +172,47 @@ def parser() -> argparse.ArgumentParser:
         _reporting(command)
         command.set_defaults(policy_for=model)
     _reporting(lint)
-    for command in (check, compare, scan, lint, fingerprint, upload, serve, *actions):
+    for command in (check, compare, scan, tree, lint, fingerprint, upload, serve, *actions):
         _common(command)
     return lineage
+
+
+def _tree_options(tree: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``lineage tree``."""
+    tree.add_argument(
+        "models",
+        metavar="MODEL",
+        nargs="+",
+        help="2 to 64 of them: local folder or file, owner/name[@revision], or a fingerprint",
+    )
+    output = tree.add_argument_group("output")
+    output.add_argument("--format", choices=tree_formats(), default="text", help="default: text")
+    output.add_argument("--output", metavar="FILE", help="write the tree to FILE, whole or not at all")
+    reading = tree.add_argument_group("reading and testing")
+    reading.add_argument(
+        "--bar",
+        metavar="X",
+        type=float,
+        help="claim a link from an e-value of 10^X, after division by the number of pairs (default 9: any link is "
+        "wrong in at most 1 of 10^9 trees of independent models)",
+    )
+    _seed_and_budget(reading)
+    reading.add_argument(
+        "--fingerprints",
+        choices=("auto", "off"),
+        default=_DEFAULTS.fingerprints,
+        help="of models on the Hub. auto (default): those that were made before are used, and new ones kept; off: all "
+        "are made anew, and none is kept",
+    )
+
+
+def _seed_and_budget(reading: argparse._ArgumentGroup) -> None:
+    reading.add_argument(
+        "--budget", metavar="SIZE", type=parse_size, help="read at most this much of each model, such as 64MB"
+    )
+    reading.add_argument(
+        "--seed", metavar="N", type=_seed, default=_DEFAULTS.seed, help="fixes all random draws (default 0)"
+    )
 
 
 def _lint_options(lint: argparse.ArgumentParser) -> None:

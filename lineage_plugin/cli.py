@@ -142,6 +142,12 @@ def _compare(args: argparse.Namespace, options: Options, progress: Progress | No
     return _published(report, args)
 
 
+def _tree(args: argparse.Namespace, options: Options, progress: Progress | None) -> int:
+    from lineage_plugin.family.command import run
+
+    return run(args, options, progress)
+
+
 def _lint(args: argparse.Namespace, options: Options, progress: Progress | None) -> int:
     from lineage_plugin.linting.command import run
 
@@ -194,6 +200,7 @@ _CALLS: dict[str, Callable[[argparse.Namespace, Options, Progress | None], int]]
     "registry": _registry,
     "scan": _scan,
     "serve": _serve,
+    "tree": _tree,
     "upload": _upload,
 }
 

@@ -160,7 +160,19 @@ def test_help_takes_less_than_300_ms_of_cpu() -> None:
 def test_help_shows_the_commands_there_are_and_no_way_to_pass_a_token() -> None:
     run = lineage("--help")
     assert (run.returncode, run.stderr) == (0, "")
-    words = ("check", "compare", "scan", "lint", "fingerprint", "registry", "upload", "hook", "HF_TOKEN", "exit codes")
+    words = (
+        "check",
+        "compare",
+        "scan",
+        "tree",
+        "lint",
+        "fingerprint",
+        "registry",
+        "upload",
+        "hook",
+        "HF_TOKEN",
+        "exit codes",
+    )
     for word in words:
         assert word in run.stdout
     for command in ("check", "compare", "scan", "lint", "upload"):

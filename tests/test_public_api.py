@@ -35,6 +35,7 @@ PUBLIC = {
     "load_policy",
     "render",
     "scan",
+    "tree",
 }
 
 

@@ -136,11 +136,14 @@ def _shipped(source: Source) -> Fingerprint | None:
 
 
 def made(checkpoint: Checkpoint, options: Options, progress: Progress | None = None) -> Fingerprint:
-    """Return the fingerprint of a checkpoint: from the cache, or made, and then kept there if it is of the Hub."""
+    """Return the fingerprint of a checkpoint: from the cache, or made, and then kept there if it is of the Hub.
+
+    With ``fingerprints`` "off" the cache is neither asked nor filled.
+    """
     found = _cached(checkpoint, options)
     if found is None:
         found = fingerprint_of(checkpoint, progress=progress)
-        if _is_published(checkpoint):
+        if _is_cached(checkpoint, options):
             _cache(options).put(found)
     return found
 
@@ -151,11 +154,15 @@ def is_near(checkpoint: Checkpoint, options: Options) -> bool:
 
 
 def _cached(checkpoint: Checkpoint, options: Options) -> Fingerprint | None:
-    return _cache(options).get(checkpoint.id, checkpoint.revision or "") if _is_published(checkpoint) else None
+    if not _is_cached(checkpoint, options):
+        return None
+    return _cache(options).get(checkpoint.id, checkpoint.revision or "")
 
 
-def _is_published(checkpoint: Checkpoint) -> bool:
-    return not checkpoint.local and checkpoint.revision is not None and is_model_id(checkpoint.id)
+def _is_cached(checkpoint: Checkpoint, options: Options) -> bool:
+    """Return whether the cache is for a checkpoint: one of the Hub at a commit, unless fingerprints are off."""
+    published = not checkpoint.local and checkpoint.revision is not None and is_model_id(checkpoint.id)
+    return published and options.fingerprints != "off"
 
 
 def _cache(options: Options) -> FingerprintCache:

@@ -26,7 +26,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from lineage_plugin.judge.types import Report
 from lineage_plugin.report import FailOn
 
-__all__ = ["from_plain", "to_plain"]
+__all__ = ["from_plain", "plain_of", "to_plain", "value_of"]
 
 _NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
@@ -43,7 +43,7 @@ def to_plain(report: Report) -> dict[str, Any]:
     Raises:
         ValueError: When a field of the report holds what its type does not allow.
     """
-    plain: dict[str, Any] = _plain(Report, report, "report")
+    plain: dict[str, Any] = plain_of(Report, report, "report")
     return plain
 
 
@@ -59,26 +59,36 @@ def from_plain(data: object) -> Report:
     Raises:
         ValueError: When a field is missing, unknown or of another type; the message says which.
     """
-    report: Report = _value(Report, data, "report")
+    report: Report = value_of(Report, data, "report")
     return report
 
 
-def _plain(kind: Any, value: Any, where: str) -> Any:
+def plain_of(kind: Any, value: Any, where: str) -> Any:
+    """Return a value of any type that reports are made of as :func:`to_plain` does a report.
+
+    Args:
+        kind: Its type.
+        value: The value.
+        where: What an error calls it.
+
+    Raises:
+        ValueError: When it holds what its type does not allow.
+    """
     origin, arguments = get_origin(kind), get_args(kind)
     if (hints := _hints(kind)) is not None:
         if type(value) is not kind:
             raise _misfit(value, where)
-        return {name: _plain(hint, getattr(value, name), f"{where}.{name}") for name, hint in hints.items()}
+        return {name: plain_of(hint, getattr(value, name), f"{where}.{name}") for name, hint in hints.items()}
     if origin is tuple:
         if not isinstance(value, tuple):
             raise _misfit(value, where)
-        return [_plain(hint, one, f"{where}[{i}]") for i, (hint, one) in enumerate(_items(arguments, value, where))]
+        return [plain_of(hint, one, f"{where}[{i}]") for i, (hint, one) in enumerate(_items(arguments, value, where))]
     if origin is Mapping:
         if not isinstance(value, Mapping):
             raise _misfit(value, where)
-        return {_text(key, where): _plain(arguments[1], one, f"{where}[{key!r}]") for key, one in value.items()}
+        return {_text(key, where): plain_of(arguments[1], one, f"{where}[{key!r}]") for key, one in value.items()}
     if origin in (Union, types.UnionType):
-        return None if value is None else _fitting(arguments, lambda one: _plain(one, value, where))
+        return None if value is None else _fitting(arguments, lambda one: plain_of(one, value, where))
     if kind is float:
         # Also one of numpy's, which is written as the number that it is.
         if isinstance(value, Real) and not isinstance(value, bool | Integral):
@@ -88,7 +98,17 @@ def _plain(kind: Any, value: Any, where: str) -> Any:
     return _integer(value, where) if kind is int else _simple(kind, value, where)
 
 
-def _value(kind: Any, data: Any, where: str) -> Any:
+def value_of(kind: Any, data: Any, where: str) -> Any:
+    """Return the value that :func:`plain_of` made the data of.
+
+    Args:
+        kind: Its type.
+        data: The data; nothing is taken for granted about it.
+        where: What an error calls it.
+
+    Raises:
+        ValueError: When a field is missing, unknown or of another type.
+    """
     origin, arguments = get_origin(kind), get_args(kind)
     if (hints := _hints(kind)) is not None:
         if not isinstance(data, dict):
@@ -96,18 +116,18 @@ def _value(kind: Any, data: Any, where: str) -> Any:
         if data.keys() != hints.keys():
             odd = sorted(str(name) for name in data.keys() ^ hints.keys())
             raise ValueError(f"{where}: fields are missing or unknown: {', '.join(odd)[:200]}")
-        return kind(**{name: _value(hint, data[name], f"{where}.{name}") for name, hint in hints.items()})
+        return kind(**{name: value_of(hint, data[name], f"{where}.{name}") for name, hint in hints.items()})
     if origin is tuple:
         if not isinstance(data, list):
             raise _misfit(data, where)
         items = enumerate(_items(arguments, data, where))
-        return tuple(_value(hint, one, f"{where}[{i}]") for i, (hint, one) in items)
+        return tuple(value_of(hint, one, f"{where}[{i}]") for i, (hint, one) in items)
     if origin is Mapping:
         if not isinstance(data, dict):
             raise _misfit(data, where)
-        return {_text(key, where): _value(arguments[1], one, f"{where}[{key!r}]") for key, one in data.items()}
+        return {_text(key, where): value_of(arguments[1], one, f"{where}[{key!r}]") for key, one in data.items()}
     if origin in (Union, types.UnionType):
-        return None if data is None else _fitting(arguments, lambda one: _value(one, data, where))
+        return None if data is None else _fitting(arguments, lambda one: value_of(one, data, where))
     if kind is float:
         if isinstance(data, str) and data in _NOT_FINITE:
             return _NOT_FINITE[data]

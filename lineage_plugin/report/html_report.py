@@ -24,7 +24,7 @@ from lineage_plugin._version import __version__
 from lineage_plugin.findings import CODES, Finding, gravest_first
 from lineage_plugin.judge.types import Comparison, GroupEvidence, Interval, Merge, ModelSummary, Report
 from lineage_plugin.policy.words import policy_line
-from lineage_plugin.report import drawing, outline, parents, phrases, searched
+from lineage_plugin.report import cautions, drawing, outline, parents, phrases, searched
 from lineage_plugin.report.hub import address
 from lineage_plugin.report.places import place
 from lineage_plugin.text import one_line
@@ -32,7 +32,7 @@ from lineage_plugin.text import one_line
 if TYPE_CHECKING:
     import jinja2
 
-__all__ = ["render", "render_all"]
+__all__ = ["command", "fragment", "render", "render_all", "sheet"]
 
 MOST_ROWS = 500
 """Rows of a table; the JSON report has all."""
@@ -103,24 +103,53 @@ def render(report: Report, *, color: bool = False, width: int = 80, unicode: boo
 def render_all(reports: Sequence[Report], *, color: bool = False, width: int = 80, unicode: bool = True) -> str:
     """Write the reports on several models as one HTML page: a table of contents, then a section a model."""
     # The style sheet is ASCII without "<": it needs no escaping, and its digest is that of what the browser sees.
-    sheet = (
-        "\n"
-        + resources.files(__package__).joinpath("html").joinpath("page.css").read_text(encoding="utf-8")
-        + drawing.style()
-    )
-    digest = base64.b64encode(hashlib.sha256(sheet.encode()).digest()).decode()
+    styles = "\n" + _file("page.css") + sheet()
+    digest = base64.b64encode(hashlib.sha256(styles.encode()).digest()).decode()
     page = (
         _templates()
         .get_template("page.html")
         .render(
-            models=[_model_section(number, report) for number, report in enumerate(reports, 1)],
-            sheet=_markup(sheet),
+            models=[_model_section(f"model-{number}", report) for number, report in enumerate(reports, 1)],
+            sheet=_markup(styles),
             policy=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
             version=__version__,
             home=HOME,
             docs=DOCS,
         )
     )
+    return _ascii(page)
+
+
+def fragment(report: Report, *, anchor: str = "report") -> str:
+    """Write a report as an ``<article>`` for a page of somebody else, which has a heading ``h1`` and :func:`sheet`.
+
+    It says what the page of its own says, for readers who have not heard of the method: with what the answer must not
+    be taken for beside the verdict, and the tables folded away at the end.
+
+    Args:
+        report: The report.
+        anchor: Its id, and the beginning of all others in it; no two articles of a page have the same.
+
+    Returns:
+        The article in an element of class ``lineage-report``.
+    """
+    article = _templates().get_template("article.html").module.article  # type: ignore[attr-defined]
+    return _ascii(f'<div class="lineage-report">\n{article(_model_section(anchor, report), 1, True)}</div>\n')
+
+
+def sheet() -> str:
+    """Return the style sheet of an article; no rule reaches beyond the class ``lineage-report``.
+
+    Light or dark is as ``color-scheme`` has it where the article stands.
+    """
+    return f"{_file('report.css')}.lineage-report {{\n{drawing.style()}}}\n"
+
+
+def _file(name: str) -> str:
+    return resources.files(__package__).joinpath("html").joinpath(name).read_text(encoding="utf-8")
+
+
+def _ascii(page: str) -> str:
     return page.encode("ascii", "xmlcharrefreplace").decode("ascii")
 
 
@@ -143,24 +172,26 @@ def _markup(text: str) -> object:
     return markupsafe.Markup(text)  # noqa: S704
 
 
-def _model_section(number: int, report: Report) -> dict[str, Any]:
+def _model_section(anchor: str, report: Report) -> dict[str, Any]:
     kind, word = outline.headline(report)
-    command, repeats = _command(report)
+    repeated, repeats = command(report)
     return {
-        "anchor": f"model-{number}",
+        "anchor": anchor,
         "verdict": kind,
         "word": word.capitalize(),
         "sign": _SIGNS[kind],
         "summary": phrases.summary(report),
+        "caution": cautions.caution(report),
         "name": one_line(report.suspect.id, 200) or "unnamed",
         "subject": _subject(report, report.suspect),
         "declares": _capital(outline.declares(report.declared, one_line, outline.placed)),
         "created": _date(report.created),
+        "version": __version__,
         "policy": policy_line(report.settings.policy),
         "chain": outline.chain(report),
         "licences": outline.licences(report),
         "comparisons": [
-            _comparison(one, report, f"model-{number}-base-{rank}") for rank, one in enumerate(report.comparisons, 1)
+            _comparison(one, report, f"{anchor}-base-{rank}") for rank, one in enumerate(report.comparisons, 1)
         ],
         "merge": None if report.merge is None else _merge(report.merge),
         "closest": _closest(report),
@@ -168,7 +199,7 @@ def _model_section(number: int, report: Report) -> dict[str, Any]:
         "findings": [_finding(report, finding) for finding in gravest_first(report.findings)],
         "counted": outline.counted(report.findings),
         "settings": _settings(report) if report.command != "lint" else [],
-        "command": command,
+        "command": repeated,
         "repeats": _COMMAND_NOTES[repeats],
     }
 
@@ -250,6 +281,7 @@ def _comparison(comparison: Comparison, report: Report, anchor: str) -> dict[str
         "more_layers": max(0, len(comparison.layers) - MOST_ROWS),
         "read": phrases.cost(comparison.suspect_cost, comparison.base_cost),
         "limits": outline.limits(report, comparison),
+        "not_shown": cautions.not_shown(comparison),
     }
 
 
@@ -358,7 +390,7 @@ def _settings(report: Report) -> list[tuple[str, str]]:
     ]
 
 
-def _command(report: Report) -> tuple[str, Literal["same", "numbers"]]:
+def command(report: Report) -> tuple[str, Literal["same", "numbers"]]:
     """Return the command that repeats the run, and what it repeats; an empty one when nothing was compared.
 
     Candidates, ancestors and registries are not in the report. A policy that nobody named is found again; named, it

@@ -32,7 +32,22 @@ from lineage_plugin.judge.types import (
 )
 from lineage_plugin.report.searched import searched
 
-__all__ = ["COLLECTION", "SCHEMA", "render", "render_all", "schema", "to_dict"]
+__all__ = [
+    "COLLECTION",
+    "SCHEMA",
+    "cost_of",
+    "evidence_of",
+    "finding_of",
+    "integer_of",
+    "interval_of",
+    "model_of",
+    "number_of",
+    "render",
+    "render_all",
+    "schema",
+    "text_of",
+    "to_dict",
+]
 
 SCHEMA = "lineage-report/1"
 COLLECTION = "lineage-reports/1"
@@ -75,29 +90,31 @@ def to_dict(report: Report) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "tool": {"name": "lineage-plugin", "version": __version__},
-        "created": _text(report.created),
-        "suspect": _model(report.suspect),
+        "created": text_of(report.created),
+        "suspect": model_of(report.suspect),
         "declared": {
-            "bases": [_text(base) for base in declared.bases],
-            "relation": _text(declared.relation),
-            "license": _text(declared.license),
-            "source": {"file": _text(declared.file), "line": _integer(declared.line)},
+            "bases": [text_of(base) for base in declared.bases],
+            "relation": text_of(declared.relation),
+            "license": text_of(declared.license),
+            "source": {"file": text_of(declared.file), "line": integer_of(declared.line)},
         },
         "comparisons": [_comparison(comparison) for comparison in report.comparisons],
         "merge": None if report.merge is None else _merge(report.merge),
         "closest": None if report.closest is None else _closest(report.closest),
-        "findings": [_finding(finding) for finding in report.findings],
+        "findings": [finding_of(finding) for finding in report.findings],
         "licences": [_licence(licence) for licence in report.licences],
-        "chain": [{"model": _text(link.model), "bases": [_text(base) for base in link.bases]} for link in report.chain],
+        "chain": [
+            {"model": text_of(link.model), "bases": [text_of(base) for base in link.bases]} for link in report.chain
+        ],
         "verdict": report.verdict,
-        "summary": _text(report.summary),
-        "cost": _cost(report.cost),
+        "summary": text_of(report.summary),
+        "cost": cost_of(report.cost),
         "settings": {
-            "bar": _number(settings.bar),
+            "bar": number_of(settings.bar),
             "seed": int(settings.seed),
             "exhaustive": bool(settings.exhaustive),
             "fingerprints": settings.fingerprints,
-            "budget": _integer(settings.budget),
+            "budget": integer_of(settings.budget),
             "policy": None if settings.policy is None else _policy(settings.policy),
         },
     }
@@ -105,27 +122,27 @@ def to_dict(report: Report) -> dict[str, Any]:
 
 def _licence(found: LicenceOutcome) -> dict[str, Any]:
     return {
-        "model": _text(found.model),
-        "via": _text(found.via),
-        "licence": _text(found.licence),
-        "known_by": _text(found.known_by),
+        "model": text_of(found.model),
+        "via": text_of(found.via),
+        "licence": text_of(found.licence),
+        "known_by": text_of(found.known_by),
         "outcome": found.outcome,
-        "reason": _text(found.reason),
-        "source": _text(found.source),
-        "duties": [_text(duty) for duty in found.duties],
+        "reason": text_of(found.reason),
+        "source": text_of(found.source),
+        "duties": [text_of(duty) for duty in found.duties],
     }
 
 
 def _policy(use: PolicyUse) -> dict[str, Any]:
     return {
-        "file": _text(use.file),
+        "file": text_of(use.file),
         "off": list(use.off),
-        "excepted": [{"code": one.code, "reason": _text(one.reason), "expires": one.expires} for one in use.excepted],
+        "excepted": [{"code": one.code, "reason": text_of(one.reason), "expires": one.expires} for one in use.excepted],
         "levels": [{"code": change.code, "was": change.was, "now": change.now} for change in use.levels],
         "fail_on": use.fail_on,
         "undecided": use.undecided,
-        "ignored": [_text(name) for name in use.ignored],
-        "preset": _text(use.preset),
+        "ignored": [text_of(name) for name in use.ignored],
+        "preset": text_of(use.preset),
         "denied": list(use.denied),
     }
 
@@ -133,83 +150,85 @@ def _policy(use: PolicyUse) -> dict[str, Any]:
 def _comparison(comparison: Comparison) -> dict[str, Any]:
     inheritance, direction = comparison.inheritance, comparison.direction
     return {
-        "base": _model(comparison.base),
-        "part": _text(comparison.part),
+        "base": model_of(comparison.base),
+        "part": text_of(comparison.part),
         "relation": comparison.relation,
         "kind": comparison.kind,
-        "summary": _text(comparison.summary),
-        "changes": [_text(change) for change in comparison.changes],
-        "evidence": _evidence(comparison.evidence),
-        "kept": _interval(comparison.kept),
+        "summary": text_of(comparison.summary),
+        "changes": [text_of(change) for change in comparison.changes],
+        "evidence": evidence_of(comparison.evidence),
+        "kept": interval_of(comparison.kept),
         "inheritance": {
-            "slope": _number(inheritance.slope),
-            "low": _number(inheritance.low),
-            "high": _number(inheritance.high),
-            "curve": [[_number(share), _number(kept)] for share, kept in inheritance.curve],
-            "contrast": _interval(inheritance.contrast),
+            "slope": number_of(inheritance.slope),
+            "low": number_of(inheritance.low),
+            "high": number_of(inheritance.high),
+            "curve": [[number_of(share), number_of(kept)] for share, kept in inheritance.curve],
+            "contrast": interval_of(inheritance.contrast),
             "ancestor": inheritance.ancestor,
         },
         "direction": {
             "indication": direction.indication,
-            "suspect_on_base": _number(direction.suspect_on_base),
-            "base_on_suspect": _number(direction.base_on_suspect),
+            "suspect_on_base": number_of(direction.suspect_on_base),
+            "base_on_suspect": number_of(direction.base_on_suspect),
         },
         "layers": [
             {
-                "suspect": _text(layer.suspect),
-                "base": _text(layer.base),
+                "suspect": text_of(layer.suspect),
+                "base": text_of(layer.base),
                 "coins": int(layer.coins),
                 "heads": int(layer.heads),
-                "cosine": _number(layer.cosine),
+                "cosine": number_of(layer.cosine),
             }
             for layer in comparison.layers
         ],
         "scrubbed": None if comparison.scrubbed is None else _scrubbed(comparison.scrubbed),
         "calibrated": None if comparison.calibrated is None else _calibrated(comparison.calibrated),
-        "limits": [_text(limit) for limit in (searched(comparison), *comparison.limits) if limit],
+        "limits": [text_of(limit) for limit in (searched(comparison), *comparison.limits) if limit],
         "cost": {
-            **_cost(comparison.suspect_cost + comparison.base_cost),
-            "suspect": _cost(comparison.suspect_cost),
-            "base": _cost(comparison.base_cost),
+            **cost_of(comparison.suspect_cost + comparison.base_cost),
+            "suspect": cost_of(comparison.suspect_cost),
+            "base": cost_of(comparison.base_cost),
         },
     }
 
 
-def _model(model: ModelSummary) -> dict[str, Any]:
+def model_of(model: ModelSummary) -> dict[str, Any]:
+    """Return a model in the order of the schema."""
     # A server may call anything a digest; what has not the form of one is left out.
-    digests = {_text(name): digest.lower() for name, digest in sorted(model.sha256.items())}
+    digests = {text_of(name): digest.lower() for name, digest in sorted(model.sha256.items())}
     return {
-        "id": _text(model.id),
-        "revision": _text(model.revision),
-        "format": _text(model.format),
-        "parameters": _integer(model.parameters),
-        "architecture": _text(model.architecture),
+        "id": text_of(model.id),
+        "revision": text_of(model.revision),
+        "format": text_of(model.format),
+        "parameters": integer_of(model.parameters),
+        "architecture": text_of(model.architecture),
         "sha256": {name: digest for name, digest in digests.items() if _DIGEST.match(digest)},
     }
 
 
-def _evidence(evidence: Evidence) -> dict[str, Any]:
+def evidence_of(evidence: Evidence) -> dict[str, Any]:
+    """Return coins in the order of the schema."""
     return {
-        "log10_e": _number(evidence.log10_e),
+        "log10_e": number_of(evidence.log10_e),
         "coins": int(evidence.coins),
         "heads": int(evidence.heads),
         "exact": bool(evidence.exact),
         "groups": [
             {
-                "name": _text(group.name),
+                "name": text_of(group.name),
                 "coins": int(group.coins),
                 "heads": int(group.heads),
-                "log10_e": _number(group.log10_e),
+                "log10_e": number_of(group.log10_e),
             }
             for group in evidence.groups
         ],
         "stages": [
             {
-                "name": _text(stage.name),
-                "weight": _number(stage.weight),
+                "name": text_of(stage.name),
+                "weight": number_of(stage.weight),
                 "coins": int(stage.coins),
                 "heads": int(stage.heads),
-                "log10_e": _number(stage.log10_e) if stage.coins else None,
+                "log10_e": number_of(stage.log10_e) if stage.coins else None,
             }
             for stage in evidence.stages
         ],
@@ -217,25 +236,25 @@ def _evidence(evidence: Evidence) -> dict[str, Any]:
 
 
 def _scrubbed(scrubbed: Scrubbed) -> dict[str, Any]:
-    return {"how": [_text(phrase) for phrase in scrubbed.how], "calibrated_on": _text(scrubbed.calibrated_on)}
+    return {"how": [text_of(phrase) for phrase in scrubbed.how], "calibrated_on": text_of(scrubbed.calibrated_on)}
 
 
 def _calibrated(calibrated: CalibratedEvidence) -> dict[str, Any]:
     return {
-        "log10_value": _number(calibrated.log10_value),
-        "rate": _number(calibrated.rate),
-        "worst_share": _number(calibrated.worst_share),
+        "log10_value": number_of(calibrated.log10_value),
+        "rate": number_of(calibrated.rate),
+        "worst_share": number_of(calibrated.worst_share),
         "pairs": int(calibrated.pairs),
         "models": int(calibrated.models),
-        "families": [_text(family) for family in calibrated.families],
+        "families": [text_of(family) for family in calibrated.families],
         "width": [int(end) for end in calibrated.width],
         "parameters": [int(end) for end in calibrated.parameters],
         "statistics": [
             {
-                "name": _text(statistic.name),
+                "name": text_of(statistic.name),
                 "agreements": int(statistic.agreements),
                 "of": int(statistic.of),
-                "log10_value": _number(statistic.log10_value),
+                "log10_value": number_of(statistic.log10_value),
             }
             for statistic in calibrated.statistics
         ],
@@ -246,86 +265,92 @@ def _merge(merge: Merge) -> dict[str, Any]:
     return {
         "parents": [
             {
-                "id": _text(parent.id),
-                "weight": _number(parent.weight),
-                "low": _number(parent.low),
-                "high": _number(parent.high),
-                "layers": [{"layer": _text(layer), **_interval(weight)} for layer, weight in parent.layers],
+                "id": text_of(parent.id),
+                "weight": number_of(parent.weight),
+                "low": number_of(parent.low),
+                "high": number_of(parent.high),
+                "layers": [{"layer": text_of(layer), **interval_of(weight)} for layer, weight in parent.layers],
             }
             for parent in merge.parents
         ],
-        "ancestor": _text(merge.ancestor),
-        "scale": _interval(merge.scale),
-        "unexplained": _number(merge.unexplained),
+        "ancestor": text_of(merge.ancestor),
+        "scale": interval_of(merge.scale),
+        "unexplained": number_of(merge.unexplained),
         "structure": merge.structure,
         "style": merge.style,
-        "summary": _text(merge.summary),
+        "summary": text_of(merge.summary),
     }
 
 
 def _closest(closest: Closest) -> dict[str, Any]:
     return {
-        "id": _text(closest.id),
-        "reason": _text(closest.reason),
-        "between": [_text(name) for name in closest.between],
-        "ancestor": _text(closest.ancestor),
+        "id": text_of(closest.id),
+        "reason": text_of(closest.reason),
+        "between": [text_of(name) for name in closest.between],
+        "ancestor": text_of(closest.ancestor),
         "candidates": [
             {
-                "id": _text(candidate.id),
-                "coefficient": _number(candidate.coefficient),
-                "low": _number(candidate.low),
-                "high": _number(candidate.high),
-                "weakest": _interval(candidate.weakest),
+                "id": text_of(candidate.id),
+                "coefficient": number_of(candidate.coefficient),
+                "low": number_of(candidate.low),
+                "high": number_of(candidate.high),
+                "weakest": interval_of(candidate.weakest),
             }
             for candidate in closest.candidates
         ],
     }
 
 
-def _interval(interval: Interval) -> dict[str, Any]:
+def interval_of(interval: Interval) -> dict[str, Any]:
+    """Return an interval in the order of the schema."""
     return {
-        "estimate": _number(interval.estimate),
-        "low": _number(interval.low),
-        "high": _number(interval.high),
+        "estimate": number_of(interval.estimate),
+        "low": number_of(interval.low),
+        "high": number_of(interval.high),
     }
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
+def finding_of(finding: Finding) -> dict[str, Any]:
+    """Return a finding in the order of the schema."""
     return {
         "code": finding.code,
         "level": finding.level,
-        "message": _text(finding.message),
-        "file": _text(finding.file),
-        "line": _integer(finding.line),
-        "column": _integer(finding.column),
-        "help": _text(finding.help),
-        "suggestion": [_text(line) for line in finding.suggestion],
+        "message": text_of(finding.message),
+        "file": text_of(finding.file),
+        "line": integer_of(finding.line),
+        "column": integer_of(finding.column),
+        "help": text_of(finding.help),
+        "suggestion": [text_of(line) for line in finding.suggestion],
         "fixable": finding.fixable,
-        "fix": None if finding.fix is None else _text(finding.fix.title),
-        "ignored": _text(finding.ignored),
+        "fix": None if finding.fix is None else text_of(finding.fix.title),
+        "ignored": text_of(finding.ignored),
     }
 
 
-def _cost(cost: Cost) -> dict[str, Any]:
+def cost_of(cost: Cost) -> dict[str, Any]:
+    """Return a cost in the order of the schema."""
     return {
         "bytes_read": int(cost.bytes_read),
         "tensor_bytes": int(cost.tensor_bytes),
         "bytes_total": int(cost.bytes_total),
         "requests": int(cost.requests),
-        "seconds": _number(cost.seconds),
+        "seconds": number_of(cost.seconds),
     }
 
 
-def _text(value: str | None) -> str | None:
+def text_of(value: str | None) -> str | None:
+    """Return a text that every parser of JSON takes; None stays None."""
     # Lone surrogates come from file names that are not UTF-8; strict JSON parsers refuse them.
     return None if value is None else _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", str(value))
 
 
-def _number(value: float | None) -> float | None:
+def number_of(value: float | None) -> float | None:
+    """Return a number; None for one that is not finite."""
     if value is None or not math.isfinite(value):
         return None
     return float(value)
 
 
-def _integer(value: int | None) -> int | None:
+def integer_of(value: int | None) -> int | None:
+    """Return a whole number; None stays None."""
     return None if value is None else int(value)

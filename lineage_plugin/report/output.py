@@ -7,7 +7,8 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -17,7 +18,7 @@ from lineage_plugin.report import render_all
 if TYPE_CHECKING:
     from lineage_plugin.judge.types import Report
 
-__all__ = ["abandon", "check_output", "publish", "wants_color", "write_file"]
+__all__ = ["abandon", "check_output", "deliver", "publish", "wants_color", "write_file"]
 
 _DESCRIBES = re.compile(
     r"readme\.md|\.lineage\.ya?ml|(?:.*[_.-])?config\.json|.*\.index\.json|model_index\.json|tokenizer.*"
@@ -36,19 +37,31 @@ def publish(reports: Sequence[Report], *, format: str, output: str | None) -> No
     Raises:
         UsageError: When the file cannot be written.
     """
+    deliver(partial(render_all, reports, format), output)
+
+
+def deliver(write: Callable[..., str], output: str | None) -> None:
+    """Write a text to standard output as it can show it, or to a file.
+
+    Args:
+        write: Makes the text; called with ``color``, ``width`` and ``unicode`` as :func:`lineage_plugin.report.render`
+            is.
+        output: The file, or None or ``-`` for standard output.
+
+    Raises:
+        UsageError: When the file cannot be written.
+    """
     if output is not None and output != "-":
-        text = render_all(reports, format, color=False, width=100)
+        text = write(color=False, width=100, unicode=True)
         write_file(Path(output), text.encode("utf-8", errors="replace"))
         return
     stream = sys.stdout
     if stream is None:  # started with standard output closed
         return
-    text = render_all(
-        reports,
-        format,
+    text = write(
         color=wants_color(stream),
         width=shutil.get_terminal_size((80, 24)).columns,
-        unicode=_can_encode(stream, "✓←█·•▁"),
+        unicode=_can_encode(stream, "✓←█·•▁├└┄"),
     )
     try:
         stream.write(text)

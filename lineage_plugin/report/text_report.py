@@ -26,7 +26,7 @@ from lineage_plugin.report.picture import Bar, picture
 from lineage_plugin.report.places import place
 from lineage_plugin.text import ELLIPSIS, one_line
 
-__all__ = ["render", "render_all"]
+__all__ = ["LEVELS", "MAX_WIDTH", "MIN_WIDTH", "Page", "render", "render_all"]
 
 MIN_WIDTH = 40
 MAX_WIDTH = 110
@@ -42,7 +42,7 @@ _HEADLINES = {
     "undecided": ("?", "bold yellow"),
     "note": ("", "bold"),
 }
-_LEVELS = {"error": "bold red", "warning": "yellow", "note": "cyan"}
+LEVELS = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
 
 def render(report: Report, *, color: bool = False, width: int = 80, unicode: bool = True) -> str:
@@ -57,7 +57,7 @@ def render(report: Report, *, color: bool = False, width: int = 80, unicode: boo
     Returns:
         The text, lines separated by newlines, no trailing spaces.
     """
-    page = _Page(min(max(width, MIN_WIDTH), MAX_WIDTH), color, unicode)
+    page = Page(min(max(width, MIN_WIDTH), MAX_WIDTH), color, unicode)
     _headline(page, report)
     _subject(page, report)
     for comparison in report.comparisons:
@@ -74,7 +74,7 @@ def render_all(reports: Sequence[Report], *, color: bool = False, width: int = 8
     """Write several reports: those of linted cards as one list of findings, others one below the other."""
     if not reports or any(report.command != "lint" for report in reports):
         return "\n".join(render(report, color=color, width=width, unicode=unicode) for report in reports)
-    page = _Page(min(max(width, MIN_WIDTH), MAX_WIDTH), color, unicode)
+    page = Page(min(max(width, MIN_WIDTH), MAX_WIDTH), color, unicode)
     told: set[tuple[str, str | None, int | None, str]] = set()
     for report in reports:
         policy = report.settings.policy
@@ -97,7 +97,7 @@ def render_all(reports: Sequence[Report], *, color: bool = False, width: int = 8
     return page.text()
 
 
-class _Page:
+class Page:
     """Lines of styled text under construction, wrapped as they are added."""
 
     def __init__(self, width: int, color: bool, unicode: bool) -> None:
@@ -122,14 +122,14 @@ class _Page:
         if self._lines and self._lines[-1].plain:
             self._lines.append(Text())
 
-    def add(self, content: Text, *, first: Text | str = "", indent: int = 0) -> None:
-        """Add a paragraph; ``first`` goes before its first line, ``indent`` spaces before each other."""
+    def add(self, content: Text, *, first: Text | str = "", indent: int = 0, rest: str | None = None) -> None:
+        """Add a paragraph; ``first`` goes before its first line, ``indent`` spaces or ``rest`` before each other."""
         if not self.unicode and ELLIPSIS in content.plain:
             # Before wrapping, since it makes the text longer.
             content = Text("...").join(content.split(ELLIPSIS, allow_blank=True))
         for number, line in enumerate(self._wrapped(content, self.width - indent)):
             line.rstrip()
-            lead = first if number == 0 else " " * indent
+            lead = first if number == 0 else rest if rest is not None else " " * indent
             self._lines.append(Text.assemble(lead, line) if line.plain else Text())
 
     def _wrapped(self, content: Text, width: int) -> Iterator[Text]:
@@ -163,7 +163,7 @@ class _Page:
         return "\n".join(line.rstrip() for line in written.split("\n"))
 
 
-def _headline(page: _Page, report: Report) -> None:
+def _headline(page: Page, report: Report) -> None:
     kind, word = outline.headline(report)
     sign, style = _HEADLINES[kind]
     tag = f"{sign} {word}" if page.unicode and sign else word
@@ -171,7 +171,7 @@ def _headline(page: _Page, report: Report) -> None:
     page.blank()
 
 
-def _subject(page: _Page, report: Report) -> None:
+def _subject(page: Page, report: Report) -> None:
     page.entry("Model", _model(report.suspect))
     page.entry("Card", outline.declares(report.declared, one_line, outline.placed))
     page.entry("Policy", policy_line(report.settings.policy))
@@ -188,7 +188,7 @@ def _model(model: ModelSummary) -> Text:
     return Text.assemble((name, "bold"), f" ({details})" if details else "")
 
 
-def _comparison(page: _Page, report: Report, comparison: Comparison) -> None:
+def _comparison(page: Page, report: Report, comparison: Comparison) -> None:
     declared = outline.is_declared(report, comparison)
     title = Text.assemble(("Declared base " if declared else "Base ", "bold"), _model(comparison.base))
     page.add(title, indent=4)
@@ -200,7 +200,7 @@ def _comparison(page: _Page, report: Report, comparison: Comparison) -> None:
     page.blank()
 
 
-def _merge(page: _Page, merge: Merge) -> None:
+def _merge(page: Page, merge: Merge) -> None:
     page.add(_estimated("Merge"), indent=4)
     _bars(page, "Weights", parents.weights(merge, width=page.width - _LABEL - 2, unicode=page.unicode))
     page.entry("Explained", parents.merge_summary(merge))
@@ -210,7 +210,7 @@ def _merge(page: _Page, merge: Merge) -> None:
     page.blank()
 
 
-def _closest(page: _Page, closest: Closest) -> None:
+def _closest(page: Page, closest: Closest) -> None:
     page.add(_estimated("Closest parent"), indent=4)
     page.entry("Answer", parents.answer(closest))
     _bars(page, "Candidates", parents.candidates(closest, width=page.width - _LABEL - 2))
@@ -223,11 +223,11 @@ def _estimated(title: str) -> Text:
     return Text.assemble((title, "bold"), f" ({parents.ESTIMATE})")
 
 
-def _layers(page: _Page, comparison: Comparison) -> None:
+def _layers(page: Page, comparison: Comparison) -> None:
     _bars(page, "Layers", picture(comparison.layers, width=page.width - _LABEL - 2, unicode=page.unicode))
 
 
-def _bars(page: _Page, title: str, bars: Sequence[Bar]) -> None:
+def _bars(page: Page, title: str, bars: Sequence[Bar]) -> None:
     indent = _LABEL + 2
     labels = max((len(bar.label) for bar in bars), default=0)
     drawn = max((len(bar.bar) for bar in bars), default=0)
@@ -241,7 +241,7 @@ def _bars(page: _Page, title: str, bars: Sequence[Bar]) -> None:
         page.entry(title if number == 0 else "", content)
 
 
-def _bullets(page: _Page, label: str, items: Iterable[str]) -> None:
+def _bullets(page: Page, label: str, items: Iterable[str]) -> None:
     bullet = "•" if page.unicode else "-"
     indent = _LABEL + 4
     for item in filter(None, items):
@@ -250,7 +250,7 @@ def _bullets(page: _Page, label: str, items: Iterable[str]) -> None:
         label = ""
 
 
-def _findings(page: _Page, report: Report) -> None:
+def _findings(page: Page, report: Report) -> None:
     page.blank()
     for finding in report.findings:
         _one_finding(page, report, finding)
@@ -261,7 +261,7 @@ def _findings(page: _Page, report: Report) -> None:
         page.add(Text("No findings."))
 
 
-def _one_finding(page: _Page, report: Report, finding: Finding) -> None:
+def _one_finding(page: Page, report: Report, finding: Finding) -> None:
     page.add(_finding(report, finding), indent=4)
     if finding.help:
         page.add(Text(f"help: {one_line(finding.help, 600)}"), first="    ", indent=4)
@@ -278,7 +278,7 @@ def _finding(report: Report, finding: Finding) -> Text:
     return Text.assemble(
         f"{outline.placed(file, finding.line, finding.column)}: " if file else "",
         (finding.code, "bold"),
-        (f" [{finding.level}]", _LEVELS[finding.level]),
+        (f" [{finding.level}]", LEVELS[finding.level]),
         f" {one_line(finding.message, 600)}",
         " [fixable]" if finding.fixable else "",
     )

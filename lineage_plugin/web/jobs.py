@@ -17,8 +17,9 @@ Kind: TypeAlias = Literal["compare", "check", "scan", "tree"]
 Failure: TypeAlias = Literal[
     "usage", "missing", "denied", "unreachable", "unreadable", "limit", "busy", "cancelled", "defect"
 ]
-"""Why there is no answer: the question is none; there is no such model; it may not be read; the Hub does not answer; what
-it answers cannot be used; time, bytes or memory ended; too much is being asked already; it was cancelled; our fault."""
+"""Why there is no answer: the question is none; there is no such model; it may not be read; the Hub does not answer;
+what it answers cannot be used; time, bytes or memory ended; too much is being asked already; it was cancelled; our
+fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +27,10 @@ class Job:
     """A question.
 
     Attributes:
-        kind: ``compare`` a pair, ``check`` a model against its card, ``scan`` the registry for it, or the family ``tree``.
-        models: What the visitor named, in order, each checked by :func:`lineage_plugin.web.asked.asked`: an id of the Hub
-            as ``owner/name[@revision]``, or the name of one of the models that this server offers itself.
+        kind: ``compare`` a pair, ``check`` a model against its card, ``scan`` the registry for it, or the family
+            ``tree``.
+        models: What the visitor named, in order, each checked by :func:`lineage_plugin.web.asked.asked`: an id of the
+            Hub as ``owner/name[@revision]``, or the name of one of the models that this server offers itself.
     """
 
     kind: Kind

@@ -163,6 +163,8 @@ def serve(
         try:
             ended.wait()
         finally:
+            if server is not ui:
+                server.bot.close()
             ui.close(verbose=False)
 
 

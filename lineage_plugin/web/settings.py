@@ -22,8 +22,8 @@ class Settings:
         models: Models that the server offers itself, by name: folders on its disk. Nothing else there can be named.
         registry: Folder of the registry of known models; None: there is none, and no tab for it.
         endpoint: Address of the Hub; None: ``HF_ENDPOINT`` or the public one.
-        token: Token that is used where the visitor has none: that of whoever runs the server on his own machine. None on
-            a Space: a visitor must not read with the Space's rights.
+        token: Token that is used where the visitor has none: that of whoever runs the server on his own machine. None
+            on a Space: a visitor must not read with the Space's rights.
         on_space: Whether this is a Space: visitors can then sign in, and are told apart by the proxy's header.
         address: Where the pages are reached, for links to share; empty: as the visitor's browser has it.
         at_once: Checks at work at once.

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, quote, urlencode
 
-from . import uploads
+from . import discussions, uploads
 from .cdn import cdn_name
 from .describe import describe, tags
 from .store import Blob, Commit, Repo
@@ -160,6 +160,8 @@ class HubHandler(Handler):
                 found = {"main": repo.head().sha, **repo.refs}
                 branches = [{"name": n, "ref": f"refs/heads/{n}", "targetCommit": sha} for n, sha in found.items()]
                 return Reply.json({"branches": branches, "converts": [], "tags": [], "pullRequests": []})
+            case ["discussions", *more]:
+                return discussions.answer(self, repo, more)
             case ["auth-check"]:
                 self._repo(repo_id, files=True)
                 return Reply.json("OK")

@@ -13,6 +13,7 @@ from typing import Literal
 
 from .api import HubHandler
 from .cdn import CdnHandler, Signer
+from .discussions import Board
 from .faults import Faults
 from .log import RequestLog
 from .store import Commit, Repo, safe_path
@@ -59,6 +60,7 @@ class LocalHub:
 
     Attributes:
         log: Every request of both ports.
+        discussions: The discussions of all repositories.
         errors: Exceptions inside the server, answered with 500; a test may assert that there are none.
         renamed: Names that repositories had before -> ids that they have now; requests are sent on with a 307.
     """
@@ -89,6 +91,7 @@ class LocalHub:
         self.upload_mode = upload_mode
         self.page_size = page_size
         self.log = RequestLog()
+        self.discussions = Board()
         self.errors: list[Exception] = []
         self.signer = Signer(cdn_seconds)
         self._port = port

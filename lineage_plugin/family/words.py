@@ -1,0 +1,247 @@
+"""Sentences about a family; every format of the report says the same in these words.
+
+The rules of :mod:`lineage_plugin.report.phrases` hold. Names of models pass through
+:func:`~lineage_plugin.text.one_line` here; each format escapes them for its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from lineage_plugin.family.claims import reversed_by
+from lineage_plugin.family.types import Branch, Claim, Family, Link
+from lineage_plugin.report import outline, phrases
+from lineage_plugin.text import one_line
+
+__all__ = [
+    "ALONE",
+    "RELATIONS",
+    "SAME_START",
+    "bound",
+    "branch",
+    "claim",
+    "cost",
+    "counted",
+    "dashed",
+    "details",
+    "heading",
+    "label",
+    "notes",
+    "open_pairs",
+    "others",
+    "root",
+    "start",
+    "summary",
+    "undecided",
+]
+
+RELATIONS = {
+    "identical": "same files",
+    "derived": "shared learned weights",
+    "shared-init": "common random start only",
+    "unrelated": "no trace of each other",
+    "inconclusive": "not decided",
+}
+"""What each relation is called here."""
+
+ALONE = "In no family"
+SAME_START = "no descent is shown; that one is an early checkpoint of the other is not ruled out"
+_COMMIT = re.compile(r"@([0-9a-f]{12})[0-9a-f]{28}(?=/|\Z)")
+_STANDINGS = {
+    "supported": "supported by the weights",
+    "contradicted": "contradicted by the weights",
+    "undecided": "not decided by the weights",
+    "not tested": "declared, not tested",
+}
+_MOST_REASONS = 8
+_MOST_BASES = 4
+
+
+def label(family: Family, at: int, limit: int = 120) -> str:
+    """Return the name of a model as it was given, a commit shortened to twelve digits."""
+    return one_line(_COMMIT.sub(r"@\1", family.models[at].name), limit) or "unnamed"
+
+
+def summary(family: Family) -> str:
+    """Say in one sentence what was found."""
+    said = [phrases.plural(len(family.models), "model")]
+    sizes = ", ".join(str(len(tree.members)) for tree in family.trees)
+    if family.trees:
+        many = len(family.trees) > 1
+        said.append(f"{len(family.trees)} families, of {sizes}" if many else f"one family of {sizes}")
+    alone = sum(family.models[at].state == "tested" for at in others(family))
+    if alone:
+        said.append(f"{alone} in no family" if family.trees else "no family")
+    joined = sum(len(start) for start in family.starts)
+    if joined:
+        said.append(f"{joined} joined by a common random start")
+    for state, word in (("adapter", "adapter"), ("not read", "model")):
+        count = sum(member.state == state for member in family.models)
+        if count:
+            said.append(f"{phrases.plural(count, word)} not {'tested' if state == 'adapter' else 'read'}")
+    open_pairs = sum(len(pairs) for _, pairs in undecided(family))
+    if open_pairs:
+        said.append(f"{phrases.plural(open_pairs, 'pair')} not decided")
+    refuted = sum(one.standing == "contradicted" for one in family.claims)
+    if refuted:
+        said.append(f"{phrases.plural(refuted, 'declared base')} contradicted")
+    return f"{said[0]}: {'; '.join(said[1:])}." if said[1:] else f"{said[0]}."
+
+
+def others(family: Family) -> list[int]:
+    """Return the models that are in no family, in the order given."""
+    inside = {at for tree in family.trees for at in tree.members}
+    return [at for at in range(len(family.models)) if at not in inside]
+
+
+def heading(family: Family, number: int) -> str:
+    """Return what a family is called."""
+    return f"Family {number + 1}" if len(family.trees) > 1 else "Family"
+
+
+def root(family: Family, number: int) -> str:
+    """Say why the drawing of a family begins where it does."""
+    tree = family.trees[number]
+    name = label(family, tree.start)
+    if tree.rooted is None:
+        return f"No root: {tree.reason}. The drawing begins in the middle, at {name}."
+    how = "by what is declared" if tree.rooted == "declared" else "by an indication"
+    return f"Root {how}: {name}; {tree.reason}."
+
+
+def branch(family: Family, one: Branch) -> str:
+    """Say what joins the outer end of a branch to the inner one."""
+    link = family.link(one.outer, one.inner)
+    if link is None or link.relation == "identical":
+        return RELATIONS["identical"]
+    return f"cosine {one.cosine:.3f}, e-value {phrases.e_value(link.evidence.log10_e)}"
+
+
+def start(family: Family, link: Link) -> str:
+    """Say which two models a common random start joins, and how near they are."""
+    near = "" if link.cosine is None else f" (cosine {link.cosine:.3f})"
+    return f"{label(family, link.suspect)} and {label(family, link.base)}{near}"
+
+
+def notes(family: Family, at: int, inner: int | None = None) -> list[str]:
+    """Return what is to be said below a model: why it was not tested, what it declares, what direction is indicated.
+
+    Args:
+        family: The family.
+        at: The model.
+        inner: The model at the inner end of its branch; None without one.
+    """
+    member = family.models[at]
+    said = []
+    if member.state != "tested":
+        said.append(f"not read: {member.reason}" if member.state == "not read" else f"adapter: {member.reason}")
+    if member.origin == "file":
+        said.append("by its fingerprint file")
+    claims = [one for one in family.claims if one.model == at]
+    said += [claim(family, one) for one in claims]
+    absent = [base for base in member.declares if base not in {one.id for one in claims}]
+    if absent:
+        named = ", ".join(one_line(base, 100) for base in absent[:_MOST_BASES])
+        more = f" and {len(absent) - _MOST_BASES} more" if len(absent) > _MOST_BASES else ""
+        said.append(f"declares {named}{more}: not among these models")
+    link = None if inner is None else family.link(at, inner)
+    if link is not None and inner is not None:
+        said += filter(None, [_direction(link, at, label(family, inner))])
+    return [one_line(text, 500) for text in said]
+
+
+def claim(family: Family, one: Claim) -> str:
+    """Say what a model declares of another, and what the weights say to it."""
+    taken = label(family, one.base)
+    named = one_line(one.id, 120)
+    as_ = "" if taken.partition("@")[0] == named else f", here {taken}"
+    commit = "" if one.other_commit is None else f" at another commit ({one_line(one.other_commit, 12)})"
+    standing = _STANDINGS[one.standing]
+    if one.standing == "not tested" and family.models[one.model].state == "adapter":
+        return f"declares {named}{commit}{as_}: {standing}"
+    if one.standing == "supported":
+        link = family.link(one.model, one.base)
+        against = link is not None and reversed_by(link, one.model)
+        return f"declares {named}{commit}{as_}: {standing}{', which indicate the other direction' if against else ''}"
+    return f"declares {named}{commit}{as_}: {standing} ({one_line(one.reason, 300)})"
+
+
+def _direction(link: Link, at: int, inner: str) -> str:
+    """Say what the weights indicate of who came first; empty where they indicate nothing."""
+    if link.direction == "unclear":
+        return ""
+    if link.direction == "siblings":
+        return f"indication: neither it nor {inner} contains the other whole, like two that come from a third"
+    descends = (link.direction == "suspect-from-base") == (link.suspect == at)
+    return f"indication, no evidence: {'comes from' if descends else 'came before'} {inner}"
+
+
+def dashed(family: Family) -> list[Link]:
+    """Return the links by which a common random start joins families and models: the nearest ones that join them."""
+    group = {at: at for at in range(len(family.models))}
+    for tree in family.trees:
+        group.update(dict.fromkeys(tree.members, tree.start))
+    kept = []
+    for link in sorted(
+        (link for link in family.links if link.relation == "shared-init"),
+        key=lambda link: (-(link.cosine or 0.0), link.base, link.suspect),
+    ):
+        one, other = group[link.suspect], group[link.base]
+        if one != other:
+            kept.append(link)
+            group = {at: one if of == other else of for at, of in group.items()}
+    return kept
+
+
+def undecided(family: Family) -> list[tuple[str, list[Link]]]:
+    """Return the pairs that are open and that no family joins, by their reasons, the most frequent first."""
+    found: dict[str, list[Link]] = {}
+    for link in family.links:
+        tree = family.tree_of(link.suspect)
+        if link.relation == "inconclusive" and (tree is None or tree != family.tree_of(link.base)):
+            found.setdefault(link.summary, []).append(link)
+    return sorted(found.items(), key=lambda one: -len(one[1]))
+
+
+def open_pairs(family: Family) -> list[str]:
+    """Say which pairs are open, and why."""
+    said = []
+    listed = undecided(family)
+    for reason, links in listed[:_MOST_REASONS]:
+        link = links[0]
+        pair = f"{label(family, link.suspect)} and {label(family, link.base)}"
+        more = f", and {phrases.plural(len(links) - 1, 'further pair')}" if len(links) > 1 else ""
+        said.append(f"{pair}{more}: {one_line(reason, 300)}.")
+    left = sum(len(links) for _, links in listed[_MOST_REASONS:])
+    return [*said, *([f"{phrases.plural(left, 'further pair')}; the JSON report has all."] if left else [])]
+
+
+def bound(family: Family) -> str:
+    """Say what the bar means for the whole tree."""
+    if not family.pairs:
+        return "No pair was compared."
+    return (
+        f"{phrases.plural(family.pairs, 'pair')} compared; every e-value is divided by that number. A link is claimed "
+        f"from 10^{family.settings.bar:g} on: were the models independent, the probability of any false link in the "
+        f"whole tree would be at most 10^-{family.settings.bar:g}."
+    )
+
+
+def cost(family: Family) -> str:
+    """Say what was read."""
+    spent = family.cost
+    asked = f", {phrases.plural(spent.requests, 'request')}" if spent.requests else ""
+    return f"{phrases.size(spent.bytes_read)} of {phrases.size(spent.bytes_total)}{asked}."
+
+
+def details(family: Family, at: int) -> str:
+    """Return size, architecture and format of a model; empty where nothing is known."""
+    return ", ".join(outline.details(family.models[at].model))
+
+
+def counted(links: Sequence[Link]) -> str:
+    """Return how many pairs have each relation."""
+    found = Counter[str](link.relation for link in links)
+    return ", ".join(f"{found[kind]} {word}" for kind, word in RELATIONS.items() if found[kind])

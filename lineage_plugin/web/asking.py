@@ -1,0 +1,155 @@
+"""A question from a form to its answer: what the visitor sees in the meantime, and how he stops it.
+
+Each function that gradio calls takes the request first, and the visitor's token where he can sign in, see
+:mod:`~lineage_plugin.web.oauth`; off a Space nothing here has a parameter for one. Nothing is raised to gradio, which
+would show it as a pop-up: what goes wrong is a page, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+import gradio as gr
+
+from lineage_plugin.web import answer_page
+from lineage_plugin.web.asked import asked
+from lineage_plugin.web.endpoints import visitor_of
+from lineage_plugin.web.failures import failed_of
+from lineage_plugin.web.jobs import Failed, Job, Kind, Update
+from lineage_plugin.web.oauth import may_sign_in, token_of
+from lineage_plugin.web.search import declared_bases
+from lineage_plugin.web.settings import Settings
+
+if TYPE_CHECKING:
+    from lineage_plugin.web.desk import Desk, Ticket
+
+__all__ = ["Asking", "Shown"]
+
+Shown: TypeAlias = tuple[Any, ...]
+"""Values of the outputs of an event, in order."""
+
+
+class Asking:
+    """Asks the desk for the forms.
+
+    Args:
+        desk: Where questions are answered.
+        settings: Choices of the server.
+    """
+
+    def __init__(self, desk: Desk, settings: Settings) -> None:
+        self._desk = desk
+        self._settings = settings
+        self._running: dict[tuple[str, Kind], Ticket] = {}
+
+    def answering(self, kind: Kind, named: Callable[..., Sequence[tuple[str, str]] | None]) -> Callable[..., Any]:
+        """Return the function that answers a form; its outputs are the answer's place, *Check* and *Cancel*.
+
+        Args:
+            kind: The kind of the question.
+            named: Makes pairs of model and revision of the values of the form; None where nothing is asked.
+        """
+
+        def shown(request: gr.Request, token: str | None, texts: Sequence[Any]) -> AsyncIterator[Shown]:
+            return self._answer(kind, named(*(text or "" for text in texts)), request, token)
+
+        if may_sign_in(self._settings):
+
+            async def signed(
+                request: gr.Request, signed_in: gr.OAuthToken | None, *texts: str | None
+            ) -> AsyncIterator[Shown]:
+                async with _closing(shown(request, token_of(signed_in, request, self._settings), texts)) as pages:
+                    async for page in pages:
+                        yield page
+
+            return signed
+
+        async def anonymous(request: gr.Request, *texts: str | None) -> AsyncIterator[Shown]:
+            async with _closing(shown(request, None, texts)) as pages:
+                async for page in pages:
+                    yield page
+
+        return anonymous
+
+    def cancelling(self, kind: Kind) -> Callable[..., Any]:
+        """Return the function that cancels what a form has asked; the page says so by itself."""
+
+        def cancel(request: gr.Request) -> None:
+            ticket = self._running.get((request.session_hash or "", kind))
+            if ticket is not None:
+                ticket.cancel()
+
+        return cancel
+
+    def declaring(self) -> Callable[..., Any]:
+        """Return the function that fills the declared base in; its outputs are the field, a choice and a remark."""
+
+        async def filled(request: gr.Request, token: str | None, suspect: str | None, revision: str | None) -> Shown:
+            try:
+                bases = await asyncio.to_thread(declared_bases, suspect or "", revision or "", self._settings, token)
+            except Failed as failed:
+                return gr.skip(), gr.Radio(visible=False), answer_page.note(failed.message)
+            except Exception as error:
+                message = failed_of(error, self._settings, token).message
+                return gr.skip(), gr.Radio(visible=False), answer_page.note(message)
+            if not bases:
+                return gr.skip(), gr.Radio(visible=False), answer_page.note("The card declares no base.")
+            if len(bases) == 1:
+                return bases[0], gr.Radio(visible=False), answer_page.note(f"The card declares {bases[0]}.")
+            said = f"The card declares {len(bases)} bases. Choose the one to compare with; Check a card takes them all."
+            return bases[0], gr.Radio(choices=list(bases), value=bases[0], visible=True), answer_page.note(said)
+
+        if may_sign_in(self._settings):
+
+            async def signed(
+                request: gr.Request, signed_in: gr.OAuthToken | None, suspect: str | None, revision: str | None
+            ) -> Shown:
+                return await filled(request, token_of(signed_in, request, self._settings), suspect, revision)
+
+            return signed
+
+        async def anonymous(request: gr.Request, suspect: str | None, revision: str | None) -> Shown:
+            return await filled(request, None, suspect, revision)
+
+        return anonymous
+
+    async def _answer(
+        self, kind: Kind, named: Sequence[tuple[str, str]] | None, request: gr.Request, token: str | None
+    ) -> AsyncIterator[Shown]:
+        if named is None:
+            yield gr.skip(), gr.skip(), gr.skip()
+            return
+        job, key = None, (request.session_hash or "", kind)
+        try:
+            job = Job(kind, tuple(asked(model, revision, settings=self._settings) for model, revision in named))
+            ticket = self._desk.ask(job, visitor=visitor_of(request, self._settings), token=token)
+            self._running[key] = ticket
+            try:
+                # Closed with this generator: a visitor who leaves gives his place back.
+                async with _closing(ticket.follow()) as updates:
+                    yield (
+                        answer_page.progress(job, Update("waiting")),
+                        gr.Button(visible=False),
+                        gr.Button(visible=True),
+                    )
+                    async for update in updates:
+                        yield answer_page.progress(job, update), gr.skip(), gr.skip()
+                answer = ticket.answer()
+            finally:
+                if self._running.get(key) is ticket:
+                    del self._running[key]
+            if answer is None:
+                raise Failed("cancelled", "The check was cancelled.")
+            page = await asyncio.to_thread(answer_page.answered, answer, self._settings)
+        except Failed as failed:
+            page = answer_page.failure(failed, job)
+        except Exception as error:
+            page = answer_page.failure(failed_of(error, self._settings, token), job)
+        yield page, gr.Button(visible=True), gr.Button(visible=False)
+
+
+def _closing(pages: AsyncIterator[Any]) -> aclosing[AsyncGenerator[Any, None]]:
+    return aclosing(cast("AsyncGenerator[Any, None]", pages))

@@ -1,0 +1,197 @@
+"""What the formats of a tree say, and what strangers cannot make them say."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import jsonschema
+import pytest
+
+from lineage_plugin import UsageError
+from lineage_plugin.family.drawing import picture
+from lineage_plugin.family.page import fragment
+from lineage_plugin.family.plain import from_plain, to_plain
+from lineage_plugin.family.report import formats, json_report, render
+from lineage_plugin.family.trees import families, same_starts
+from lineage_plugin.family.types import Family
+from lineage_plugin.findings import finding
+from tests.family.kit import claim, link, member
+
+EVIL = "a/\x1b[31m<script>alert(1)</script>::error::|`@all` ](http://x.y)\u202e"
+
+
+def family(*, name: str = "owner/model") -> Family:
+    """Two families that a common start joins, a copy, an adapter, one that was not read, one that stands alone."""
+    models = [member(f"{name}-{at}") for at in range(9)]
+    models[6] = replace(models[6], state="adapter", origin=None, reason="no fingerprint", declares=("a/m0", EVIL))
+    models[7] = replace(models[7], state="not read", origin=None, reason=f"{name}: damaged", exit_code=2)
+    models[1] = replace(models[1], declares=("a/m0",))
+    links = (
+        link(1, 0, 0.95, direction="suspect-from-base"),
+        link(2, 1, 1.0, "identical"),
+        link(2, 0, 0.9),
+        link(4, 3, 0.8, direction="siblings"),
+        link(3, 0, 0.4, "shared-init", summary="the models share a common start, but not what the base learned"),
+        link(5, 4, None, "inconclusive", summary="different layouts, and no unit could be compared"),
+        link(8, 0, 0.01, "unrelated", summary="the coins fall as they would for independent models"),
+    )
+    claims = (claim(1, 0), claim(6, 0, "not tested"), claim(8, 0, "contradicted"))
+    trees = families(9, links, claims)
+    return Family(
+        created="2026-11-22T17:00:00+00:00",
+        models=tuple(models),
+        links=links,
+        claims=claims,
+        trees=trees,
+        starts=same_starts(9, links, trees),
+        findings=(finding("LIN101", f"{name}: the weights do not support it", file="README.md", line=3, help=name),),
+        pairs=21,
+        limits=(name,),
+    )
+
+
+@pytest.mark.parametrize("format", formats())
+def test_every_format_names_every_model_and_says_the_bound(format: str) -> None:
+    text = render(family(), format, width=110)
+    assert text.endswith("\n")
+    for at in range(9):
+        assert f"owner/model-{at}" in text
+    assert "10^-9" in text or format == "json"
+    assert "LIN101" in text
+
+
+@pytest.mark.parametrize("format", formats())
+def test_hostile_names_stay_text(format: str) -> None:
+    text = render(family(name=EVIL), format, color=False, width=100)
+    assert "\x1b" not in text and "\u202e" not in text
+    assert format == "json" or "::error" not in text
+    if format == "html":
+        assert "<script" not in text
+    if format == "markdown":
+        # Outside code spans nothing of the name is left.
+        bare = re.sub(r"(`+)(?!`).+?(?<!`)\1(?!`)", "", text)
+        assert "<script" not in bare and "](http" not in bare and "@all" not in bare
+
+
+def test_unknown_formats() -> None:
+    assert formats() == ("html", "json", "markdown", "text")
+    with pytest.raises(UsageError, match="no format 'sarif'"):
+        render(family(), "sarif")
+
+
+def test_json_fits_its_schema() -> None:
+    schema = json_report.schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    for name in ("owner/model", EVIL + "\ud800"):
+        data = json.loads(render(family(name=name), "json"))
+        jsonschema.Draft202012Validator(schema).validate(data)
+    assert (data["exit_code"], data["pairs"], data["trees"][0]["rooted"]) == (1, 21, "declared")
+    odd = family()
+    numbers = replace(odd.links[0], cosine=float("nan"), evidence=replace(odd.links[0].evidence, log10_e=float("inf")))
+    data = json.loads(render(replace(odd, links=(numbers, *odd.links[1:])), "json"))
+    assert data["links"][0]["cosine"] is None
+
+
+def test_plain_values_come_back_whole() -> None:
+    before = family(name=EVIL)
+    data = json.loads(json.dumps(to_plain(before), allow_nan=False))
+    assert from_plain(data) == before
+    for path, value in ((("pairs",), "21"), (("models", 0, "state"), "sold"), (("trees", 0, "start"), 9), (("x",), 1)):
+        spoilt = json.loads(json.dumps(data))
+        place = spoilt
+        for step in path[:-1]:
+            place = place[step]
+        place[path[-1]] = value
+        with pytest.raises(ValueError, match="family"):
+            from_plain(spoilt)
+
+
+def test_the_text_draws_the_tree_in_lines_or_in_ascii() -> None:
+    drawn = render(family(), "text", width=110)
+    assert "  owner/model-0" in drawn
+    assert "├─ owner/model-1  cosine 0.950, e-value 10^50.0" in drawn
+    assert "│  └─ owner/model-2  same files" in drawn
+    assert "└─ owner/model-4" in drawn
+    assert "┄  owner/model-6  declared, not tested" in drawn
+    assert "declares a/m0, here owner/model-0: contradicted by the weights" in drawn
+    assert "indication, no evidence: comes from owner/model-0" in drawn
+    assert "No root" in drawn
+    assert "owner/model-5 and owner/model-4: different layouts" in drawn
+    plain = render(family(), "text", unicode=False)
+    assert plain.isascii()
+    assert "|- owner/model-1" in plain
+    assert "\x1b[" in render(family(), "text", color=True)
+
+
+class _Balance(HTMLParser):
+    """Counts that every element is closed, and keeps what could run or load."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.odd: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in ("meta", "br", "rect", "line", "circle", "polyline", "path"):
+            self.open.append(tag)
+        self.odd += [f"{tag} {name}" for name, _ in attrs if name.startswith("on") or name in ("src", "style")]
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in ("rect", "line", "circle", "polyline", "path"):
+            assert self.open.pop() == tag
+
+
+@pytest.mark.parametrize("name", ["owner/model", EVIL])
+def test_the_page_is_closed_and_allows_its_own_style_sheet_only(name: str) -> None:
+    page = render(family(name=name), "html")
+    assert page.isascii()
+    seen = _Balance()
+    seen.feed(page)
+    assert (seen.open, seen.odd) == ([], [])
+    (sheet,) = re.findall(r"<style>(.*?)</style>", page, flags=re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(sheet.encode()).digest()).decode()
+    assert f"default-src 'none'; style-src 'sha256-{digest}'" in page.replace("&#39;", "'")
+    part = fragment(family(name=name))
+    assert part.startswith('<div class="lineage-report">') and part.isascii()
+    assert "<h1" not in part and "<h2" in part
+
+
+@pytest.mark.parametrize("name", ["owner/model", EVIL, "x" * 400])
+def test_the_picture_says_in_words_what_it_shows(name: str) -> None:
+    root = ElementTree.fromstring(picture(family(name=name)))
+    said = root.findtext("desc") or ""
+    assert (root.findtext("title"), root.get("role")) == ("Family tree by weights", "img")
+    assert "is nearest to" in said and "Common random start" in said
+    if name == "owner/model":
+        assert "owner/model-1 is nearest to owner/model-0 (cosine 0.950" in said
+    kinds = {element.get("class") for element in root.iter()}
+    assert {"step", "half", "heads", "dot", "ring", "diamond", "cross"} <= kinds
+    width = float((root.get("viewBox") or "").split()[2])
+    for text in root.iter("text"):
+        assert float(text.get("x", 0)) + 5 * len(text.text or "") < width + 60
+
+
+def test_no_sentence_calls_a_branch_a_parent() -> None:
+    for format in formats():
+        text = render(family(), format).lower()
+        assert "child of" not in text and "copied from" not in text and "p = 0" not in text
+        assert "probability that" not in text
+
+
+def test_sixty_four_models_are_drawn() -> None:
+    models = tuple(member(f"m/{at}") for at in range(64))
+    links = tuple(link(at + 1, at) for at in range(63))
+    chain = Family("2026-11-22T17:00:00+00:00", models, links, trees=families(64, links, ()), pairs=2016)
+    for format in formats():
+        assert "m/63" in render(chain, format)
+    places = [float(x) for x in re.findall(r'<circle class="dot" cx="([\d.]+)"', picture(chain))]
+    assert max(places) < 200
