@@ -1,22 +1,27 @@
-"""Twenty visitors ask twenty different questions at once: answers, seconds and memory of the pages' workers.
+"""Twenty visitors ask twenty different questions at once: answers, seconds and memory of the pages.
 
 Models have the shapes of 8B and 70B parameters (16 and 141 GB) and lie on a Hub on this machine with a delay on every
-request; they are files with holes, in which only the rows that a comparison reads are data. The desk answers with its
-default limits; then everybody asks again, which the kept answers serve. Memory is the largest sum of the proportional
-set sizes (Linux: a page shared by several processes counts once) of this process's children, the workers, and of a
-process that holds nothing but the desk.
+request; they are files with holes, in which only the rows that a comparison reads are data. The server is the Space's
+own ``app.py`` with its default limits, and visitors come by gradio's own client, each from another address; then
+everybody asks again, which the kept answers serve. Memory is the largest sum of the proportional set sizes (Linux: a
+page shared by several processes counts once) of the server and all its workers.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
+import re
+import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache, partial
 from itertools import islice, permutations, zip_longest
 from pathlib import Path
@@ -28,6 +33,8 @@ os.environ |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": 
 
 import ml_dtypes  # noqa: E402
 import numpy as np  # noqa: E402
+from gradio_client import Client  # noqa: E402
+from gradio_client.exceptions import AppError  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
 from benchmarks import sparse  # noqa: E402
@@ -39,9 +46,7 @@ from lineage_plugin.evidence.gather import gather  # noqa: E402
 from lineage_plugin.evidence.models import models_of  # noqa: E402
 from lineage_plugin.judge.relation import is_decided  # noqa: E402
 from lineage_plugin.options import DEFAULT_BAR, Options  # noqa: E402
-from lineage_plugin.web.desk import Desk, Ticket  # noqa: E402
-from lineage_plugin.web.jobs import Failed, Job  # noqa: E402
-from lineage_plugin.web.settings import Settings  # noqa: E402
+from lineage_plugin.web.jobs import Job  # noqa: E402
 from tests.hub import LocalHub  # noqa: E402
 
 Array = NDArray[Any]
@@ -158,61 +163,97 @@ def proportional(pid: int) -> int:
     return own + sum(proportional(child) for child in started)
 
 
-def serve(endpoint: str, cache_folder: Path, jobs: Sequence[Job]) -> None:
-    """Ask all questions at once, twice, and print what came of it, a JSON line a round."""
-    with Desk(Settings(endpoint=endpoint, cache=cache_folder)) as desk:
-        for _ in range(2):
-            start = time.perf_counter()
-            tickets: dict[int, Ticket] = {
-                number: desk.ask(job, visitor=f"visitor {number}") for number, job in enumerate(jobs)
-            }
-            seconds: list[float] = []
-            relations: dict[str, str] = {}
-            kept = 0
-            most = 0
-            while tickets:
-                for number, ticket in list(tickets.items()):
-                    most = max(most, ticket.update().bytes_read)
-                    try:
-                        answer = ticket.answer()
-                    except Failed as failed:
-                        relations[" ".join(jobs[number].models)] = f"{failed.why}: {failed.message}"
-                    else:
-                        if answer is None:
-                            continue
-                        kept += answer.kept
-                        relations[" ".join(jobs[number].models)] = answer.result.comparisons[0].relation  # type: ignore[union-attr]
-                        seconds.append(time.perf_counter() - start)
-                    del tickets[number]
-                time.sleep(0.02)
-            said = {"answered": len(seconds), "first": min(seconds, default=0.0), "kept": kept, "bytes": most}
-            print(json.dumps({**said, "all": time.perf_counter() - start, "relations": relations}), flush=True)
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What one visitor was told.
+
+    Attributes:
+        relation: The relation, or why there is none.
+        seconds: How long he waited.
+        bytes_read: Bytes of weight files that his answer has cost.
+    """
+
+    relation: str
+    seconds: float
+    bytes_read: int = 0
+
+
+@contextmanager
+def pages(endpoint: str, scratch: Path) -> Iterator[tuple[str, int]]:
+    """Start the server as a Space starts it; yields its address and the number of its process."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("GRADIO_", "LINEAGE_"))}
+    chosen = {"HF_ENDPOINT": endpoint, "LINEAGE_CACHE": str(scratch / "cache"), "SPACE_ID": "bench/pages"}
+    app = Path(__file__).parents[1] / "space" / "app.py"
+    with (scratch / "output").open("w+") as output:
+        process = subprocess.Popen([sys.executable, app], env=clean | chosen, stdout=output, stderr=output)
+        try:
+            while not (found := re.search(r"http://[0-9.:]+", (scratch / "output").read_text())):
+                if process.poll() is not None:
+                    raise SystemExit(f"the server did not start: {(scratch / 'output').read_text()}")
+                time.sleep(0.1)
+            yield found[0], process.pid
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def ask(clients: Sequence[Client], jobs: Sequence[Job]) -> list[Said]:
+    """Let every visitor ask his question at the same time."""
+    start = time.perf_counter()
+
+    def one(client: Client, job: Job) -> Said:
+        try:
+            report = client.predict(*job.models, api_name="/compare")
+        except AppError as error:
+            return Said(str(error), time.perf_counter() - start)
+        relation = str(report["comparisons"][0]["relation"])
+        asked = [report["suspect"]["id"], report["comparisons"][0]["base"]["id"]]
+        if asked != list(job.models):
+            relation = f"the answer to another question: {asked}"
+        return Said(relation, time.perf_counter() - start, report["cost"]["bytes_read"])
+
+    with ThreadPoolExecutor(len(jobs)) as visitors:
+        return list(visitors.map(one, clients, jobs))
 
 
 def measure(endpoint: str, scratch: Path, jobs: Sequence[Job]) -> None:
-    """Run the desk in a process of its own and print what it says and the most memory it took."""
-    asked = json.dumps([job.models for job in jobs])
-    command = [sys.executable, "-m", "benchmarks.space", "--serve", endpoint, str(scratch / "answers"), asked]
-    peak, wrong = 0, 0
-    with (scratch / "said").open("w+") as said, subprocess.Popen(command, stdout=said) as process:
-        while process.poll() is None:
-            peak = max(peak, proportional(process.pid))
-            time.sleep(0.1)
-        said.seek(0)
-        rounds = [json.loads(line) for line in said]
-    if process.returncode or len(rounds) != 2:
-        raise SystemExit("the desk failed")
-    print("| round | visitors | answered | from the cache | first, s | all, s | most MB read for one |")
-    print("|---|---|---|---|---|---|---|")
-    for name, one in zip(("new", "again"), rounds, strict=True):
-        times = f"{one['first']:.1f} | {one['all']:.1f}"
-        print(f"| {name} | {len(jobs)} | {one['answered']} | {one['kept']} | {times} | {one['bytes'] / 1e6:.1f} |")
-    for pair, relation in rounds[0]["relations"].items():
-        expected = "unrelated" if "other" in pair else "derived"
-        if relation != expected:
-            wrong += 1
-            print(f"{pair}: {relation}, not {expected}")
-    print(f"\nwrong answers: {wrong}; peak of the desk and its workers together: {peak / 1e6:.0f} MB")
+    """Ask all questions twice through gradio's own client, each visitor from another address; print what came of it."""
+    with pages(endpoint, scratch) as (address, server):
+        peaks = [proportional(server)]
+        ended = threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(0.1):
+                peaks.append(proportional(server))
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            clients = [
+                Client(address, headers={"x-forwarded-for": f"8.8.{number}.8"}, verbose=False)
+                for number in range(len(jobs))
+            ]
+            rounds = {"new": ask(clients, jobs), "again": ask(clients, jobs)}
+        finally:
+            ended.set()
+            watcher.join()
+    print("| round | visitors | answered | wrong | first, s | median, s | all, s | most MB read for one |")
+    print("|---|---|---|---|---|---|---|---|")
+    for name, said in rounds.items():
+        answered = [one for one in said if one.bytes_read]
+        wrong = [
+            f"{' '.join(job.models)}: {one.relation}"
+            for job, one in zip(jobs, said, strict=True)
+            if one.relation != ("unrelated" if "other" in " ".join(job.models) else "derived")
+        ]
+        seconds = sorted(one.seconds for one in said)
+        times = f"{seconds[0]:.1f} | {statistics.median(seconds):.1f} | {seconds[-1]:.1f}"
+        most = max((one.bytes_read for one in said), default=0) / 1e6
+        print(f"| {name} | {len(jobs)} | {len(answered)} | {len(wrong)} | {times} | {most:.1f} |")
+        print("".join(f"{line}\n" for line in wrong), end="")
+    print(
+        f"\nmemory of the server and its workers: {peaks[0] / 1e6:.0f} MB at its start, {max(peaks) / 1e6:.0f} MB at most"
+    )
 
 
 def main() -> None:
@@ -221,12 +262,7 @@ def main() -> None:
     parser.add_argument("--visitors", type=int, default=20, help="questions at once (default: 20, at most 24)")
     parser.add_argument("--only", nargs="+", choices=SHAPES, default=["8B", "70B"], metavar="SHAPE", help="shapes")
     parser.add_argument("--latency", type=float, default=0.05, help="seconds a request waits (default: 0.05)")
-    parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.serve:
-        endpoint, folder, asked = arguments.serve
-        serve(endpoint, Path(folder), [Job("compare", tuple(models)) for models in json.loads(asked)])
-        return
     with tempfile.TemporaryDirectory() as name, LocalHub(Path(name, "hub"), fast_digests=True) as hub:
         hub.root.mkdir()
         for shape in arguments.only:

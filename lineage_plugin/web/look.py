@@ -58,7 +58,6 @@ def launch_options() -> dict[str, Any]:
         "theme": _theme(),
         "head": f"<style>\n{styles}</style>\n<script>\n{static('app.js')}</script>\n",
         "footer_links": [],
-        "show_error": False,
     }
 
 

@@ -25,6 +25,7 @@ __all__ = ["EVIL", "EXAMPLES", "Site", "Visit", "site_of", "visit"]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 EVIL = "<img src=x onerror=alert(1)><script>alert(1)</script>**b** [l](javascript:alert(1)) {{7*7}} ${alert(1)} `x`"
+_COLOURS = {"runOnly": {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}}
 
 
 @dataclass
@@ -118,11 +119,11 @@ class Visit:
         self.page.get_by_role("button", name="Check", exact=True).click()
         return self.settled()
 
-    def serious(self) -> list[tuple[str, str]]:
-        """What axe finds serious or critical."""
+    def serious(self, *, colours: bool = False) -> list[tuple[str, str]]:
+        """What axe finds serious or critical; in all, or in the colours alone."""
         from axe_playwright_python.sync_playwright import Axe
 
-        found = Axe().run(self.page).response["violations"]
+        found = Axe().run(self.page, options=_COLOURS if colours else {}).response["violations"]
         return [
             (one["id"], node["html"][:200])
             for one in found

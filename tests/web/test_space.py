@@ -107,7 +107,7 @@ def ended(running: Running, number: signal.Signals) -> int:
     assert family, "answers are worked out in processes of their own"
     running.process.send_signal(number)
     code = running.process.wait(timeout=30)
-    gone, alive = psutil.wait_procs(family, timeout=10)
+    _, alive = psutil.wait_procs(family, timeout=10)
     assert not alive
     return code
 
