@@ -251,9 +251,8 @@ def measure(endpoint: str, scratch: Path, jobs: Sequence[Job]) -> None:
         most = max((one.bytes_read for one in said), default=0) / 1e6
         print(f"| {name} | {len(jobs)} | {len(answered)} | {len(wrong)} | {times} | {most:.1f} |")
         print("".join(f"{line}\n" for line in wrong), end="")
-    print(
-        f"\nmemory of the server and its workers: {peaks[0] / 1e6:.0f} MB at its start, {max(peaks) / 1e6:.0f} MB at most"
-    )
+    first, most = peaks[0] / 1e6, max(peaks) / 1e6
+    print(f"\nmemory of the server and its workers: {first:.0f} MB at its start, {most:.0f} MB at most")
 
 
 def main() -> None:

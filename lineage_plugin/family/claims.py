@@ -16,6 +16,8 @@ __all__ = ["Named", "claims_among", "declared_bases", "findings_of", "reversed_b
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
+_ONLY_PRINTS = "only fingerprints are at hand; weights may show more"
+
 Named = tuple[int, int, BaseClaim]
 """A model, the model that is taken for its base, and the claim."""
 
@@ -57,46 +59,57 @@ def _is_called(one: Opened, id: str) -> bool:
     return "/" in id and "/".join(folder.parts[-2:]) == id
 
 
-def claims_among(opened: Sequence[Opened], named: Sequence[Named], links: Sequence[Link]) -> tuple[Claim, ...]:
+def claims_among(
+    opened: Sequence[Opened], named: Sequence[Named], links: Sequence[Link], unread: Mapping[frozenset[int], str]
+) -> tuple[Claim, ...]:
     """Hold the declared bases against the weights.
 
     Args:
         opened: The models.
         named: What :func:`declared_bases` has found.
         links: All pairs.
+        unread: Why the weights of a declared pair could not be compared.
 
     Returns:
         A claim each, in the order of the models.
     """
     by_pair = {frozenset((link.suspect, link.base)): link for link in links}
-    return tuple(_claim(opened, *one, by_pair) for one in named)
+    return tuple(_claim(opened, *one, by_pair, unread) for one in named)
 
 
 def _claim(
-    opened: Sequence[Opened], model: int, base: int, claim: BaseClaim, links: Mapping[frozenset[int], Link]
+    opened: Sequence[Opened],
+    model: int,
+    base: int,
+    claim: BaseClaim,
+    links: Mapping[frozenset[int], Link],
+    unread: Mapping[frozenset[int], str],
 ) -> Claim:
-    link = links.get(frozenset((model, base)))
+    pair = frozenset((model, base))
     other = None
     revision = opened[base].member.model.revision
     if claim.revision is not None and _COMMIT.fullmatch(claim.revision) and claim.revision != revision:
         other = claim.revision
-    standing, reason = _standing(opened, model, base, link)
+    standing, reason = _standing(opened, model, base, links.get(pair), unread.get(pair))
     if other is not None and standing == "contradicted":
         standing, reason = "undecided", f"another commit than the declared one was compared: {reason}"
     return Claim(model, base, claim.id, claim.file, claim.line, _is_here(opened[base]), other, standing, reason)
 
 
-def _standing(opened: Sequence[Opened], model: int, base: int, link: Link | None) -> tuple[Standing, str]:
+def _standing(
+    opened: Sequence[Opened], model: int, base: int, link: Link | None, unread: str | None
+) -> tuple[Standing, str]:
     if link is None:
         for at in (model, base):
             if opened[at].member.state == "not read":
                 return "not tested", "one of the two could not be read"
         return "not tested", "an adapter is not tested here; lineage check says whether it fits its base"
-    if link.relation == "inconclusive":
-        return "undecided", link.summary
-    if link.relation in ("unrelated", "shared-init"):
-        return "contradicted", link.summary
-    return "supported", link.summary
+    if link.relation in ("identical", "derived"):
+        return "supported", link.summary
+    if link.by != "weights":
+        # Fingerprints do not see units in another order: what they do not find refutes nobody.
+        return "undecided", _ONLY_PRINTS if unread is None else f"the weights could not be compared: {unread}"
+    return "undecided" if link.relation == "inconclusive" else "contradicted", link.summary
 
 
 def reversed_by(link: Link, model: int) -> bool:
@@ -116,7 +129,7 @@ def findings_of(opened: Sequence[Opened], claims: Sequence[Claim], links: Sequen
         where = {"file": f"{_folder(opened[claim.model])}/{claim.file}", "line": claim.line}
         if claim.standing == "contradicted" and link.relation == "unrelated":
             said = f"{name}: the weights do not support {base} as the base: {link.summary}"
-            help_ = "Fingerprints were compared; lineage check reads the weights, which may show more."
+            help_ = "Correct base_model, or remove it if the model was trained from scratch."
             found.append(finding("LIN101", said, help=help_, **where))  # type: ignore[arg-type]
         elif claim.standing == "contradicted":
             said = f"{name}: shares a common start with {base}, but not what {base} learned"

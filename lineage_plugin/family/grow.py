@@ -16,7 +16,7 @@ from lineage_plugin.family.types import Family, Link
 from lineage_plugin.fingerprint.compare import NOT_SEARCHED
 from lineage_plugin.judge.types import PUBLIC_HUB, Settings
 from lineage_plugin.options import DEFAULT_BAR, Options, Progress
-from lineage_plugin.report.phrases import UNSEEN
+from lineage_plugin.report.phrases import UNSEEN, plural
 from lineage_plugin.text import one_line
 
 __all__ = ["MOST_MODELS", "exit_code", "tree"]
@@ -33,15 +33,24 @@ _TOLD_APART = (
 _ASSUMED = (
     "Of models of an unknown layout the coins are fair under assumptions (docs/method.md), not by symmetry alone."
 )
+_BY_WEIGHTS = (
+    "compared by the weights, as in a check, since a card names the base and fingerprints did not show descent; how "
+    "near the others are is told by fingerprints."
+)
+_CALIBRATED = (
+    "A link by calibrated evidence has no exact coin left to rest on. It is held against the same bar, but that this "
+    "evidence is as rare as it says was measured on models and is no theorem (docs/method.md)."
+)
 
 
 def tree(models: Sequence[str], *, options: Options | None = None, progress: Progress | None = None) -> Family:
     """Find how several models are related, and choose a family tree.
 
     Every model is opened once; its fingerprint is made, or taken from the user's cache (with ``fingerprints`` "off" the
-    cache is neither asked nor filled). All pairs are compared by fingerprints. Each e-value is divided by the number of
-    pairs, so that the probability of *any* false link in the whole tree, were the models independent, is at most
-    10^-``bar`` (:mod:`lineage_plugin.family.pairs`).
+    cache is neither asked nor filled). All pairs are compared by fingerprints, and those in which a card names the base
+    and fingerprints do not show descent by the weights, too, as in a check. Each e-value is divided by the number of
+    tests that there may be, so that the probability of *any* false link in the whole tree, were the models independent,
+    is at most 10^-``bar`` (:mod:`lineage_plugin.family.pairs`).
 
     Args:
         models: 2 to 64 local folders or files, ``owner/name[@revision]``, or fingerprint files.
@@ -63,8 +72,9 @@ def tree(models: Sequence[str], *, options: Options | None = None, progress: Pro
     declared: dict[frozenset[int], int] = {}
     for model, base, _ in named:
         declared.setdefault(frozenset((model, base)), base)
-    links, pairs = all_links(opened, declared, options, progress)
-    claims = claims_among(opened, named, links)
+    found = all_links(opened, declared, options, progress)
+    links = found.links
+    claims = claims_among(opened, named, links, found.unread)
     trees = families(len(opened), links, claims)
     members = tuple(one.counted() for one in opened)
     return Family(
@@ -75,8 +85,10 @@ def tree(models: Sequence[str], *, options: Options | None = None, progress: Pro
         trees=trees,
         starts=same_starts(len(opened), links, trees),
         findings=findings_of(opened, claims, links),
-        pairs=pairs,
-        limits=_limits(opened, again, links, pairs, options),
+        pairs=len(links),
+        tests=found.tests,
+        unread=len(found.unread),
+        limits=_limits(opened, again, links, options),
         cost=sum((member.cost for member in members), Cost()),
         settings=Settings(bar=options.bar, seed=options.seed, budget=options.budget, fingerprints=options.fingerprints),
         hub=_hub(opened, options),
@@ -107,17 +119,23 @@ def exit_code(family: Family) -> int:
     return 3 if any(True for _ in itertools.chain(open_pairs, undecided)) else 0
 
 
-def _limits(
-    opened: Sequence[Opened], again: Sequence[str], links: Sequence[Link], pairs: int, options: Options
-) -> tuple[str, ...]:
-    said = [_LINES] if pairs else []
-    if pairs:
-        said += [NOT_SEARCHED, UNSEEN]
+def _limits(opened: Sequence[Opened], again: Sequence[str], links: Sequence[Link], options: Options) -> tuple[str, ...]:
+    said = [_LINES] if links else []
+    if any(link.by == "fingerprints" for link in links):
+        said.append(NOT_SEARCHED)
+    twice = sum(link.by == "weights" for link in links)
+    if twice:
+        said.append(f"{plural(twice, 'pair')} {'was' if twice == 1 else 'were'} {_BY_WEIGHTS}")
+    if links:
+        said.append(UNSEEN)
     claimed = [link for link in links if link.relation in ("derived", "shared-init")]
     if claimed:
         said.append(_TOLD_APART)
-    if any(not link.evidence.exact for link in claimed):
+    inexact = [link.evidence.log10_e >= options.bar for link in claimed if not link.evidence.exact]
+    if any(inexact):
         said.append(_ASSUMED)
+    if not all(inexact):
+        said.append(_CALIBRATED)
     if options.bar != DEFAULT_BAR:
         said.append(f"Dependence was claimed from an e-value of 10^{options.bar:g} on, not from 10^{DEFAULT_BAR:g}.")
     said += again

@@ -128,12 +128,13 @@ def _key(one: Opened) -> object:
 def same_files(one: Opened, other: Opened) -> bool:
     """Return whether two models have the same weight files, by their digests.
 
-    Files on this machine are read whole for that only where every bit of the fingerprints is the same.
+    Files on this machine are read whole for that only where every bit of the fingerprints is the same; another
+    configuration can make other fingerprints of the same files.
     """
-    if one.fingerprint is None or other.fingerprint is None or not _same_bits(one.fingerprint, other.fingerprint):
+    if one.fingerprint is None or other.fingerprint is None or _sizes(one) != _sizes(other):
         return False
-    mine, theirs = _sizes(one), _sizes(other)
-    return mine == theirs and bool(found := _digests(one)) and found == _digests(other)
+    compute = _same_bits(one.fingerprint, other.fingerprint)
+    return bool(found := _digests(one, compute)) and found == _digests(other, compute)
 
 
 def _same_bits(one: Fingerprint, other: Fingerprint) -> bool:
@@ -151,10 +152,10 @@ def _sizes(one: Opened) -> list[int]:
     return sorted(size for size, _ in one.fingerprint.source.files.values()) if one.fingerprint is not None else []
 
 
-def _digests(one: Opened) -> list[str]:
-    """Return the digests of the weight files; none unless all are known."""
+def _digests(one: Opened, compute: bool) -> list[str]:
+    """Return the digests of the weight files; none unless all are known, or ``compute`` lets them be read for it."""
     if one.checkpoint is not None:
-        found = list(one.checkpoint.digests(compute=True).values())
+        found = list(one.checkpoint.digests(compute=compute).values())
         return sorted(found) if len(found) == len(one.checkpoint.weight_files) else []
     known = [digest for _, digest in one.fingerprint.source.files.values()] if one.fingerprint is not None else []
     return [] if None in known else sorted(map(str, known))

@@ -177,7 +177,7 @@ def _pair(family: Family, link: Link) -> dict[str, str]:
         "other": words.label(family, link.base),
         "relation": words.RELATIONS[link.relation],
         "heads": f"{phrases.count(coins.heads)} of {phrases.count(coins.coins)}" if coins.coins else "no coins",
-        "value": phrases.e_value(coins.log10_e) if coins.coins else "",
+        "value": words.value(family, link),
         "cosine": "" if link.cosine is None else f"{link.cosine + 0.0:.3f}",
     }
 

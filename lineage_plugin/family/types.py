@@ -18,10 +18,11 @@ from lineage_plugin.judge.types import (
     Settings,
 )
 
-__all__ = ["Branch", "Claim", "Family", "Link", "Member", "Standing", "State", "Tree"]
+__all__ = ["Branch", "By", "Claim", "Family", "Link", "Member", "Standing", "State", "Tree"]
 
 NOTHING = Cost()
 
+By: TypeAlias = Literal["digests", "fingerprints", "weights"]
 State: TypeAlias = Literal["tested", "adapter", "not read"]
 Standing: TypeAlias = Literal["supported", "contradicted", "undecided", "not tested"]
 
@@ -62,16 +63,18 @@ class Link:
         base: The other one.
         relation: The relation.
         summary: The reason, in a few words.
-        evidence: The coins. ``log10_e`` is of the e-value **divided by the number of pairs** of the tree; that of a
+        evidence: The coins. ``log10_e`` is of the e-value **divided by the number of tests** of the tree; that of a
             group of coins or of a stage is not divided.
         cosine: How near the weights are: the cosine of what the coins are tossed on, an estimate from the units that
-            both fingerprints hold; 1 for equal files, None where nothing could be compared.
+            were compared; 1 for equal files, None where nothing could be compared.
         kept: Coefficient of the suspect on the base.
-        reverse: Coefficient of the base on the suspect.
+        reverse: Coefficient of the base on the suspect; without an interval where weights were compared.
         direction: Indication of who came first; ``unclear`` unless derived.
         kind: What was done, as far as the structure shows; None unless derived.
         changes: How the structure differs, in plain phrases.
         limits: What was assumed or left out for this pair.
+        by: What was compared: ``digests`` (the files are equal), ``fingerprints``, or ``weights``, where a card names
+            one of the two as the base of the other and fingerprints did not show descent.
     """
 
     suspect: int
@@ -86,6 +89,7 @@ class Link:
     kind: str | None = None
     changes: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()
+    by: By = "fingerprints"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +104,8 @@ class Claim:
         line: Its line; None where it has none.
         by_name: Whether the base is a local folder of the declared name, which may or may not hold that model.
         other_commit: The commit that is declared, where another one was compared; None otherwise.
-        standing: ``supported``, ``contradicted`` or ``undecided`` by the weights; ``not tested`` for adapters.
+        standing: ``supported``, ``contradicted`` or ``undecided`` by the weights; ``not tested`` for adapters. Only a
+            comparison of weights contradicts, never one of fingerprints.
         reason: Why, in a few words.
     """
 
@@ -162,7 +167,11 @@ class Family:
         trees: Families of two and more, the largest first.
         starts: Groups of models, of different families or of none, that are joined by a common random start.
         findings: What the weights say against a declaration; levels as in ``check``.
-        pairs: Number of pairs by which every e-value was divided.
+        pairs: Number of pairs of tested models.
+        tests: Number of tests by which every e-value was divided: the pairs, and once more those that a card declares
+            and whose weights could be compared, too; fixed before a coin was tossed.
+        unread: Number of declared pairs whose weights were to be compared and could not be read; another run may read
+            them.
         limits: What holds for the whole tree.
         cost: What it cost.
         settings: What the answer depends on besides the models.
@@ -177,6 +186,8 @@ class Family:
     starts: tuple[tuple[int, ...], ...] = ()
     findings: tuple[Finding, ...] = ()
     pairs: int = 0
+    tests: int = 0
+    unread: int = 0
     limits: tuple[str, ...] = ()
     cost: Cost = NOTHING
     settings: Settings = DEFAULTS

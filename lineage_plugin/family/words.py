@@ -17,6 +17,7 @@ from lineage_plugin.text import one_line
 
 __all__ = [
     "ALONE",
+    "CALIBRATED",
     "RELATIONS",
     "SAME_START",
     "bound",
@@ -35,6 +36,7 @@ __all__ = [
     "start",
     "summary",
     "undecided",
+    "value",
 ]
 
 RELATIONS = {
@@ -47,6 +49,7 @@ RELATIONS = {
 """What each relation is called here."""
 
 ALONE = "In no family"
+CALIBRATED = "calibrated evidence"
 SAME_START = "no descent is shown; that one is an early checkpoint of the other is not ruled out"
 _COMMIT = re.compile(r"@([0-9a-f]{12})[0-9a-f]{28}(?=/|\Z)")
 _STANDINGS = {
@@ -116,7 +119,15 @@ def branch(family: Family, one: Branch) -> str:
     link = family.link(one.outer, one.inner)
     if link is None or link.relation == "identical":
         return RELATIONS["identical"]
-    return f"cosine {one.cosine:.3f}, e-value {phrases.e_value(link.evidence.log10_e)}"
+    said = value(family, link)
+    return f"cosine {one.cosine:.3f}, {said if said == CALIBRATED else f'e-value {said}'}"
+
+
+def value(family: Family, link: Link) -> str:
+    """Return the e-value of a link; of one that is claimed without it what the claim rests on; empty without coins."""
+    if link.relation in ("derived", "shared-init") and link.evidence.log10_e < family.settings.bar:
+        return CALIBRATED
+    return phrases.e_value(link.evidence.log10_e) if link.evidence.coins else ""
 
 
 def start(family: Family, link: Link) -> str:
@@ -149,6 +160,9 @@ def notes(family: Family, at: int, inner: int | None = None) -> list[str]:
     link = None if inner is None else family.link(at, inner)
     if link is not None and inner is not None:
         said += filter(None, [_direction(link, at, label(family, inner))])
+    if link is not None and inner is not None and link.relation == "identical":
+        # Either of the two may be the inner end.
+        said += [change.replace("the base's", f"that of {label(family, inner)}", 1) for change in link.changes]
     return [one_line(text, 500) for text in said]
 
 
@@ -222,10 +236,17 @@ def bound(family: Family) -> str:
     """Say what the bar means for the whole tree."""
     if not family.pairs:
         return "No pair was compared."
+    twice = family.tests - family.pairs
+    number = "that number"
+    again = ""
+    if twice > 0:
+        which = "it" if family.pairs == 1 else f"{twice} of them"
+        again = f", {which}, where a card names the base, by the weights if fingerprints do not show descent"
+        number = f"{family.tests}, the number of tests that there may be"
     return (
-        f"{phrases.plural(family.pairs, 'pair')} compared; every e-value is divided by that number. A link is claimed "
-        f"from 10^{family.settings.bar:g} on: were the models independent, the probability of any false link in the "
-        f"whole tree would be at most 10^-{family.settings.bar:g}."
+        f"{phrases.plural(family.pairs, 'pair')} compared{again}; every e-value is divided by {number}. A link is "
+        f"claimed from 10^{family.settings.bar:g} on: were the models independent, the probability of any false link "
+        f"in the whole tree would be at most 10^-{family.settings.bar:g}."
     )
 
 
@@ -233,6 +254,9 @@ def cost(family: Family) -> str:
     """Say what was read."""
     spent = family.cost
     asked = f", {phrases.plural(spent.requests, 'request')}" if spent.requests else ""
+    if spent.bytes_read > spent.bytes_total:
+        whole = f"; the weights are {phrases.size(spent.bytes_total)}, parts of them were read more than once"
+        return f"{phrases.size(spent.bytes_read)}{asked}{whole}."
     return f"{phrases.size(spent.bytes_read)} of {phrases.size(spent.bytes_total)}{asked}."
 
 

@@ -14,10 +14,9 @@ import base64
 import hashlib
 import math
 import re
-import shlex
 from collections.abc import Iterable, Sequence
 from importlib import resources
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from lineage_plugin._links import DOCS, HOME
 from lineage_plugin._version import __version__
@@ -27,12 +26,13 @@ from lineage_plugin.policy.words import policy_line
 from lineage_plugin.report import cautions, drawing, outline, parents, phrases, searched
 from lineage_plugin.report.hub import address
 from lineage_plugin.report.places import place
+from lineage_plugin.report.repeat import command
 from lineage_plugin.text import one_line
 
 if TYPE_CHECKING:
     import jinja2
 
-__all__ = ["command", "fragment", "render", "render_all", "sheet"]
+__all__ = ["fragment", "render", "render_all", "sheet"]
 
 MOST_ROWS = 500
 """Rows of a table; the JSON report has all."""
@@ -388,39 +388,6 @@ def _settings(report: Report) -> list[tuple[str, str]]:
         ("Units read", "all" if settings.exhaustive else "a random sample"),
         ("Byte budget a model", "the plan's own" if settings.budget is None else phrases.size(settings.budget)),
     ]
-
-
-def command(report: Report) -> tuple[str, Literal["same", "numbers"]]:
-    """Return the command that repeats the run, and what it repeats; an empty one when nothing was compared.
-
-    Candidates, ancestors and registries are not in the report. A policy that nobody named is found again; named, it
-    would count whole.
-    """
-    repeats: Literal["same", "numbers"] = "same"
-    if not report.comparisons:
-        return "", repeats
-    suspect, settings = report.suspect, report.settings
-    words = [suspect.id if report.folder or not suspect.revision else f"{suspect.id}@{suspect.revision}"]
-    if report.command == "compare":
-        words = ["compare", *words, _base(report.comparisons[0])]
-    else:
-        bases = [word for one in report.comparisons[:8] for word in ("--base", _base(one))]
-        words = ["check", *words, *bases, *(["--card", report.card] if report.card else [])]
-        named = report.closest is not None or (report.merge is not None and report.merge.ancestor is not None)
-        if named or report.command == "scan" or len(report.comparisons) > 8:
-            repeats = "numbers"
-    words += ["--seed", str(settings.seed), "--bar", f"{settings.bar:g}"]
-    words += ["--exhaustive"] if settings.exhaustive else []
-    words += [] if settings.fingerprints == "auto" else ["--fingerprints", settings.fingerprints]
-    words += [] if settings.budget is None else ["--budget", str(settings.budget)]
-    if settings.policy is not None and not settings.policy.ignored:
-        words += ["--policy", settings.policy.file]
-    return " ".join(["lineage", *(shlex.quote(one_line(word, 300)) for word in words)]), repeats
-
-
-def _base(comparison: Comparison) -> str:
-    base = comparison.base
-    return f"{base.id}@{base.revision}" if base.revision else base.id
 
 
 def _date(created: str) -> str:

@@ -67,7 +67,8 @@ def _by_link(forms: Sequence[Form]) -> Callable[..., Any]:
             return [gr.skip()] * (1 + sum(len(one.fields) + 1 for one in forms))
         texts = asked.texts if asked.kind != "tree" else ("\n".join(asked.texts),)
         values = [texts[number] if one is chosen else gr.skip() for one in forms for number in range(len(one.fields))]
-        starts = [link_value(asked.texts) if one is chosen else gr.skip() for one in forms]
+        whole = all(asked.texts)
+        starts = [link_value(asked.texts) if one is chosen and whole else gr.skip() for one in forms]
         return [gr.Tabs(selected=chosen.kind), *values, *starts]
 
     return filled

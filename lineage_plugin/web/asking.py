@@ -122,9 +122,11 @@ class Asking:
         if named is None:
             yield gr.skip(), gr.skip(), gr.skip()
             return
-        job, key = None, (request.session_hash or "", kind)
+        job, ticket, key = None, None, (request.session_hash or "", kind)
         try:
             job = Job(kind, tuple(asked(model, revision, settings=self._settings) for model, revision in named))
+            if (before := self._running.get(key)) is not None:
+                before.cancel()
             ticket = self._desk.ask(job, visitor=visitor_of(request, self._settings), token=token)
             self._running[key] = ticket
             try:
@@ -148,7 +150,10 @@ class Asking:
             page = answer_page.failure(failed, job)
         except Exception as error:
             page = answer_page.failure(failed_of(error, self._settings, token), job)
-        yield page, gr.Button(visible=True), gr.Button(visible=False)
+        if ticket is None or self._running.get(key) in (None, ticket):
+            yield page, gr.Button(visible=True), gr.Button(visible=False)
+        else:  # the same form has asked something else in the meantime, and shows that
+            yield gr.skip(), gr.skip(), gr.skip()
 
 
 def _closing(pages: AsyncIterator[Any]) -> aclosing[AsyncGenerator[Any, None]]:

@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode
 from lineage_plugin._links import HOME
 from lineage_plugin._version import __version__
 from lineage_plugin.judge.types import Report
-from lineage_plugin.report import html_report, outline, phrases
+from lineage_plugin.report import outline, phrases, repeat
 from lineage_plugin.text import one_line
 from lineage_plugin.web.jobs import Answer, Job, Kind
 
@@ -203,7 +203,7 @@ def _value(one: Comparison) -> str:
 
 def _command(answer: Answer) -> str:
     if isinstance(answer.result, Report):
-        return html_report.command(answer.result)[0]
+        return repeat.command(answer.result)[0]
     models = " ".join(f"{one.id}@{one.revision}" if one.revision else one.id for one in _models(answer.result))
     return f"lineage tree {one_line(models, 1000)}"
 

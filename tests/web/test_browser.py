@@ -108,17 +108,19 @@ def test_cancel_gives_the_place_back_and_says_so(visitor: Visit, site: Site, slo
     site.hub.latency = 3.0  # axe takes its time
     page.fill("#compare-suspect input", "zoo/twin")
     page.fill("#compare-base input", "zoo/liar")
-    page.press("#compare-base input", "Enter")
+    page.get_by_role("button", name="Check", exact=True).press("Enter")
     cancel = page.get_by_role("button", name="Cancel")
     cancel.wait_for()
+    page.wait_for_function("document.activeElement.id === 'compare-cancel'")  # where the keyboard goes on
     assert not page.get_by_role("button", name="Check", exact=True).is_visible()
     for dark in (False, True):
         page.evaluate("dark => document.body.classList.toggle('dark', dark)", dark)
         assert visitor.serious(colours=dark) == []
     assert "Comparing zoo/twin with zoo/liar" in page.inner_text(".lineage-running")
-    cancel.click()
+    page.keyboard.press("Enter")
     assert "Cancelled" in visitor.settled()
     assert page.get_by_role("button", name="Check", exact=True).is_visible() and not cancel.is_visible()
+    page.wait_for_function("document.activeElement.matches('.lineage-failed')")
     free(site)
 
 
@@ -128,6 +130,22 @@ def free(site: Site) -> None:
     while site.desk._open():
         assert time.monotonic() < until, "the place is not free"
         time.sleep(0.05)
+
+
+def test_what_is_asked_next_takes_the_place_of_what_runs(visitor: Visit, site: Site) -> None:
+    page = visitor.page
+    site.hub.latency = 3.0
+    try:
+        page.fill("#compare-suspect input", "zoo/twin")
+        page.fill("#compare-base input", "zoo/liar")
+        page.press("#compare-base input", "Enter")
+        page.locator(".lineage-running").wait_for()
+        page.get_by_role("button", name="not what it says").click()
+        page.get_by_text("examples:liar shows no trace of examples:base").first.wait_for()
+        free(site)
+        assert page.get_by_role("button", name="Check", exact=True).is_visible()
+    finally:
+        site.hub.latency = 0.0
 
 
 def test_numbers_grow_and_whoever_leaves_gives_his_place_back(browser: Browser, site: Site, slow: None) -> None:

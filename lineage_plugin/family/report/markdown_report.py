@@ -97,7 +97,7 @@ def _pairs(family: Family) -> list[str]:
     for link in listed:
         coins = link.evidence
         tossed = f"{phrases.count(coins.heads)} of {phrases.count(coins.coins)} heads" if coins.coins else ""
-        value = phrases.e_value(coins.log10_e) if coins.coins else ""
+        value = words.value(family, link)
         cosine = "" if link.cosine is None else f"{link.cosine:.3f}"
         one, other = (_name(family, at, cell=True) for at in (link.suspect, link.base))
         lines.append(row([one, other, words.RELATIONS[link.relation], tossed, value, cosine]))

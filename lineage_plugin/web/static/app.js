@@ -1,7 +1,7 @@
 // What gradio does not do: fields that offer names, copy buttons, the address of the page, and what is read out.
 (() => {
   const PAUSE = 4000; // milliseconds between two announcements of how far a question is
-  let told = "", at = 0, later = 0, shown = "", scrolled = null;
+  let told = "", at = 0, later = 0, shown = "", scrolled = null, held = null;
 
   const say = (text, now) => {
     const region = document.getElementById("lineage-said");
@@ -39,6 +39,14 @@
       if (part.dataset.query) follow(part.dataset.query);
       if (part.dataset.said) say(part.dataset.said, part.matches(".lineage-answer"));
       const place = part.closest(".lineage-place");
+      // The button that was pressed is gone then: whoever uses keys goes on at the one in its place, then at the answer.
+      if (document.activeElement === document.body && place !== held) {
+        const cancel = part.matches(".lineage-running") && document.getElementById(place.id.replace("place", "cancel"));
+        if (cancel && visible(cancel)) { cancel.focus({ preventScroll: true }); held = place; }
+      } else if (document.activeElement === document.body && place === held && !part.matches(".lineage-running")) {
+        part.focus({ preventScroll: true });
+        held = null;
+      }
       if (part.matches(".lineage-running")) {
         if (scrolled !== place) {
           scrolled = place;
