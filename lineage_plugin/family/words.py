@@ -240,8 +240,10 @@ def bound(family: Family) -> str:
     number = "that number"
     again = ""
     if twice > 0:
-        which = "it" if family.pairs == 1 else f"{twice} of them"
-        again = f", {which}, where a card names the base, by the weights if fingerprints do not show descent"
+        which = (
+            f", {twice} of them, where a card names the base," if family.pairs > 1 else ", as a card names the base,"
+        )
+        again = f"{which} by the weights if fingerprints do not show descent"
         number = f"{family.tests}, the number of tests that there may be"
     return (
         f"{phrases.plural(family.pairs, 'pair')} compared{again}; every e-value is divided by {number}. A link is "
@@ -254,10 +256,8 @@ def cost(family: Family) -> str:
     """Say what was read."""
     spent = family.cost
     asked = f", {phrases.plural(spent.requests, 'request')}" if spent.requests else ""
-    if spent.bytes_read > spent.bytes_total:
-        whole = f"; the weights are {phrases.size(spent.bytes_total)}, parts of them were read more than once"
-        return f"{phrases.size(spent.bytes_read)}{asked}{whole}."
-    return f"{phrases.size(spent.bytes_read)} of {phrases.size(spent.bytes_total)}{asked}."
+    again = ", parts of them more than once" if spent.bytes_read > spent.bytes_total else ""
+    return f"{phrases.size(spent.bytes_read)} of {phrases.size(spent.bytes_total)} of weight files{again}{asked}."
 
 
 def details(family: Family, at: int) -> str:

@@ -140,7 +140,7 @@ def serve(
 
     with _until_signal() as ended, Desk(settings) as desk:
         ui = build(settings, desk)
-        server = attach(ui, desk, settings, secret=secret, token=token) if secret else ui
+        server: Any = attach(ui, desk, settings, secret=secret, token=token) if secret else ui
         options: dict[str, Any] = {
             **launch_options(),
             "server_name": host,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import lineage_plugin
+from benchmarks.derivations.layouts import Model, read_model
+from benchmarks.scrubs import scrub
 from lineage_plugin import Options, UsageError, tree
+from lineage_plugin.family import words
 from lineage_plugin.family.grow import MOST_MODELS, exit_code
 from lineage_plugin.family.types import Family, Tree
 from lineage_plugin.fingerprint.cache import cache_folder
@@ -54,16 +59,21 @@ def test_the_examples(four: Family) -> None:
         (3, 0, "contradicted"),
     ]
     assert [(found.code, found.level) for found in four.findings] == [("LIN101", "error"), ("LIN107", "error")]
-    assert four.pairs == 6
     assert exit_code(four) == 1
-    assert 0 < four.cost.bytes_read <= four.cost.bytes_total
+    # A card is contradicted by the weights; the other pairs are compared by fingerprints.
+    by_weights = {frozenset((link.suspect, link.base)) for link in four.links if link.by == "weights"}
+    assert by_weights == {frozenset((0, 2)), frozenset((0, 3))}
+    # Three cards name the base, so that three pairs might have been tested twice.
+    assert (four.pairs, four.tests, four.unread) == (6, 9, 0)
+    assert four.cost.bytes_read > 0
 
 
-def test_every_e_value_is_divided_by_the_pairs_of_the_tree(four: Family) -> None:
+def test_every_e_value_is_divided_by_the_tests_of_the_tree(four: Family) -> None:
+    # Two tests for the one pair, nine for the six.
     alone = tree([example("base"), example("honest")]).links[0]
     among = four.link(0, 1)
     assert among is not None
-    assert among.evidence.log10_e == pytest.approx(alone.evidence.log10_e - 0.7781512503836436, abs=1e-9)
+    assert among.evidence.log10_e == pytest.approx(alone.evidence.log10_e - math.log10(4.5), abs=1e-9)
     assert (among.evidence.coins, among.cosine) == (alone.evidence.coins, alone.cosine)
 
 
@@ -92,8 +102,87 @@ def test_copies_doubles_and_renamed_folders(tmp_path: Path) -> None:
     assert (link.relation, link.cosine, link.evidence.coins) == ("identical", 1.0, 0)
     assert named(family) == [{"base", "renamed", "honest"}]
     # The copy is the same model: its number of pairs still counts, and the root is the one that the card names.
+    assert (family.pairs, family.tests, link.by, link.changes) == (3, 4, "digests", ())
     assert (family.pairs, family.trees[0].start, family.trees[0].rooted) == (3, 0, "declared")
     assert exit_code(family) == 0
+
+
+def test_another_configuration_of_the_same_files_is_said(tmp_path: Path) -> None:
+    changed = copy("base", tmp_path / "changed")
+    config = json.loads((changed / "config.json").read_text(encoding="utf-8"))
+    (changed / "config.json").write_text(json.dumps(config | {"rope_theta": 5.0}), encoding="utf-8")
+    family = tree([example("base"), str(changed)])
+    assert [link.relation for link in family.links] == ["identical"]
+    assert family.links[0].changes == ("config.json differs from the base's in rope_theta",)
+    assert family.links[0].evidence.log10_e == 0
+    assert any("config.json differs from that of" in note for note in words.notes(family, 1, 0))
+
+
+@pytest.fixture(scope="module")
+def disguised(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The examples with their units and heads in another order, which no fingerprint looks for."""
+    folder = tmp_path_factory.mktemp("disguised")
+    for name in ("honest", "liar"):
+        model = read_model(EXAMPLES / name)
+        tensors = scrub(model.tensors, model.config, ("permute",), seed=1)
+        moved = Model({key: np.asarray(array, np.float32) for key, array in tensors.items()}, model.config)
+        moved.write(folder / name)
+        (folder / name / "README.md").write_text("---\nbase_model: examples/base\n---\n", encoding="utf-8")
+    return {name: str(folder / name) for name in ("honest", "liar")}
+
+
+def test_an_honest_child_in_another_order_is_not_accused(disguised: dict[str, str]) -> None:
+    family = tree([example("base"), disguised["honest"], disguised["liar"]])
+    assert [(one.model, one.standing) for one in family.claims] == [(1, "supported"), (2, "contradicted")]
+    assert named(family) == [{"base", "honest"}]
+    link = family.link(0, 1)
+    assert link is not None
+    assert (link.by, link.relation, link.evidence.exact) == ("weights", "derived", True)
+    assert link.cosine == pytest.approx(0.95, abs=0.03)
+    assert (family.trees[0].start, family.trees[0].rooted) == (0, "declared")
+    assert [(found.code, Path(found.file or "").parent.name) for found in family.findings] == [("LIN101", "liar")]
+    assert any("were compared by the weights" in limit for limit in family.limits)
+
+
+def test_fingerprint_files_alone_accuse_nobody(tmp_path: Path, disguised: dict[str, str]) -> None:
+    file = tmp_path / "base.safetensors"
+    file.write_bytes(lineage_plugin.fingerprint_model(example("base"), name="examples/base"))
+    models = [str(file), example("honest"), disguised["honest"], example("liar"), example("twin")]
+    family = tree(models)
+    assert [one.standing for one in family.claims] == ["supported", *["undecided"] * 3]
+    assert {one.reason for one in family.claims[1:]} == {"only fingerprints are at hand; weights may show more"}
+    assert (family.findings, exit_code(family)) == ((), 3)
+    assert (family.pairs, family.tests) == (10, 10)
+    assert "weights" not in {link.by for link in family.links}
+
+
+def test_the_budget_holds_for_both_looks() -> None:
+    family = tree([example("base"), example("liar")], options=Options(budget=1_000_000))
+    assert all(member.cost.bytes_read <= 1_000_000 for member in family.models)
+    assert (family.claims[0].standing, family.findings, exit_code(family)) == ("undecided", (), 3)
+    assert "the byte budget ended" in family.claims[0].reason
+
+
+def test_weights_that_cannot_be_read_any_more_leave_the_claim_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LINEAGE_CACHE", str(tmp_path / "cache"))
+    said: list[tuple[str, int, int]] = []
+    with LocalHub(EXAMPLES.parent, mounts={f"examples/{name}": EXAMPLES / name for name in ("base", "liar")}) as hub:
+        monkeypatch.chdir(tmp_path)
+
+        def progress(*step: str | int) -> None:
+            said.append(step)  # type: ignore[arg-type]
+            if step[0] == "comparing declared bases by their weights":
+                hub.faults.missing(times=None, repo="examples/base")
+
+        options = Options(endpoint=hub.endpoint)
+        family = tree(["examples/base", "examples/liar"], options=options, progress=progress)
+    assert (family.claims[0].standing, family.unread, family.tests) == ("undecided", 1, 2)
+    assert family.claims[0].reason.startswith("the weights could not be compared: ")
+    assert family.links[0].by == "fingerprints"
+    assert (family.findings, exit_code(family)) == ((), 3)
+    assert said[-1] == ("comparing declared bases by their weights", 1, 1)
 
 
 def test_a_chain_and_siblings_of_an_absent_parent(tmp_path: Path) -> None:
@@ -238,7 +327,9 @@ def test_progress_is_told() -> None:
 def test_independent_checkpoints_make_no_family(tmp_path: Path) -> None:
     models = []
     for seed in range(8):
-        folder = copy("base", tmp_path / f"m{seed}")
+        # Two of them declare the first, which fingerprints do not show: they are looked at twice.
+        card = f"---\nbase_model: {tmp_path.name}/m0\n---\n" if seed in (1, 2) else "---\nlicense: mit\n---\n"
+        folder = copy("base", tmp_path / f"m{seed}", card=card)
         tensors = load_file(folder / "model.safetensors")
         rng = np.random.default_rng(seed)
         drawn = {
@@ -248,8 +339,9 @@ def test_independent_checkpoints_make_no_family(tmp_path: Path) -> None:
         save_file(drawn, folder / "model.safetensors")
         models.append(str(folder))
     family = tree(models, options=Options(bar=2.0))
-    assert (family.pairs, family.trees, family.starts) == (28, (), ())
+    assert (family.pairs, family.tests, family.trees, family.starts) == (28, 30, (), ())
+    assert [one.standing for one in family.claims] == ["contradicted"] * 2
     assert {link.relation for link in family.links} == {"unrelated"}
     # Coins were tossed, and their e-values are what independent coins give: below one, on average, before division.
     assert min(link.evidence.coins for link in family.links) > 1000
-    assert sum(28 * 10**link.evidence.log10_e for link in family.links) / 28 < 3
+    assert sum(30 * 10**link.evidence.log10_e for link in family.links) / 28 < 3

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
+from lineage_plugin.api import compare
+from lineage_plugin.checkpoint import Cost, open_checkpoint
+from lineage_plugin.checkpoint.wrapped import Wrapped
 from lineage_plugin.evidence.evalue import log10_e_value
-from lineage_plugin.family.pairs import cosine_of, test_pair
+from lineage_plugin.family.pairs import cosine_of, link_by_weights, test_pair
+from lineage_plugin.family.types import Link
 from lineage_plugin.fingerprint.types import Fingerprint
 from lineage_plugin.judge.types import Interval
 from lineage_plugin.options import Options
+from tests.family.kit import EXAMPLES
 from tests.fingerprint.enumeration import all_flips
 from tests.fingerprint.synthetic import bit_strip, fingerprint, relabelled, shelf
 
@@ -72,6 +78,58 @@ def test_pairs_that_depend_on_each_other_keep_the_bound_by_the_formula_alone() -
     assert bet.mean() == pytest.approx(1.0)
     assert (bet.max(axis=0) >= 256).mean() > 2 / 256
     assert (bet.max(axis=0) / 3 >= 256 / 3).mean() <= 3 / 256
+
+
+def test_second_looks_keep_the_bound_by_the_formula_alone() -> None:
+    # As above, and the pair that a card declares is tested again where its first test claims nothing. What the second
+    # test sees hangs on the same bits; it bets on what the first one does not see. t = 3 + 1 tests.
+    ones = np.array([bin(n).count("1") for n in range(256)])
+    n = np.arange(256)
+    heads = np.stack(
+        [np.broadcast_to(ones[:, None], (256, 256)), np.broadcast_to(ones, (256, 256)), ones[n[:, None] ^ n]]
+    )
+    first = np.where(heads == 8, 256.0, 0.0)
+    second = np.where(heads[0] == 0, 256.0, 0.0)
+    assert (first.mean(), second.mean()) == (pytest.approx(1.0), pytest.approx(1.0))
+
+    def claimed(tests: int, bar: float) -> Fraction:
+        """How often any pair is claimed."""
+        links = first / tests >= bar
+        again = ~links[0] & (second / tests >= bar)
+        return Fraction(int((links.any(axis=0) | again).sum()), 256 * 256)
+
+    for bar in (1.0, 8.0, 64.0, 65.0):
+        assert claimed(4, bar) <= 1 / bar
+    # It is nearly reached, and divided by the pairs alone it would not hold.
+    assert claimed(4, 64.0) > Fraction(99, 100) / 64
+    assert claimed(3, 256 / 3) > 3 / Fraction(256)
+
+
+class Spent(Wrapped):
+    """A checkpoint of which much was read before."""
+
+    def cost(self) -> Cost:
+        return self._checkpoint.cost() + Cost(1 << 30, 1 << 30)
+
+
+def test_a_second_look_is_that_of_a_comparison_of_weights() -> None:
+    folders = [str(EXAMPLES / name) for name in ("twin", "base")]
+    tests = 9
+    raised = Options(bar=9 + math.log10(tests), fingerprints="off")
+    (alone,) = compare(*folders, options=raised).comparisons
+
+    def look(options: Options) -> Link:
+        suspect, base = (Spent(open_checkpoint(folder, options=options)) for folder in folders)
+        return link_by_weights((1, 0), (suspect, base), tests, options)
+
+    # What a fingerprint cost is not taken off what a comparison may read by default.
+    link = look(Options())
+    assert (link.suspect, link.base, link.by) == (1, 0, "weights")
+    assert (link.relation, link.summary, link.kept) == (alone.relation, alone.summary, alone.kept)
+    assert link.evidence.log10_e == pytest.approx(alone.evidence.log10_e - math.log10(tests), abs=1e-9)
+    assert replace(link.evidence, log10_e=alone.evidence.log10_e) == alone.evidence
+    # Of a budget that was given it is.
+    assert not look(Options(budget=1 << 20)).evidence.stages[1:]
 
 
 def test_false_links_in_trees_of_independent_models_are_as_rare_as_promised() -> None:

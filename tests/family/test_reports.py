@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import json
 import re
 import xml.etree.ElementTree as ElementTree
@@ -14,6 +15,8 @@ import jsonschema
 import pytest
 
 from lineage_plugin import UsageError
+from lineage_plugin.checkpoint.types import Cost
+from lineage_plugin.family import words
 from lineage_plugin.family.drawing import picture
 from lineage_plugin.family.page import fragment
 from lineage_plugin.family.plain import from_plain, to_plain
@@ -52,6 +55,7 @@ def family(*, name: str = "owner/model") -> Family:
         starts=same_starts(9, links, trees),
         findings=(finding("LIN101", f"{name}: the weights do not support it", file="README.md", line=3, help=name),),
         pairs=21,
+        tests=23,
         limits=(name,),
     )
 
@@ -91,7 +95,7 @@ def test_json_fits_its_schema() -> None:
     for name in ("owner/model", EVIL + "\ud800"):
         data = json.loads(render(family(name=name), "json"))
         jsonschema.Draft202012Validator(schema).validate(data)
-    assert (data["exit_code"], data["pairs"], data["trees"][0]["rooted"]) == (1, 21, "declared")
+    assert (data["exit_code"], data["pairs"], data["tests"], data["trees"][0]["rooted"]) == (1, 21, 23, "declared")
     odd = family()
     numbers = replace(odd.links[0], cosine=float("nan"), evidence=replace(odd.links[0].evidence, log10_e=float("inf")))
     data = json.loads(render(replace(odd, links=(numbers, *odd.links[1:])), "json"))
@@ -110,6 +114,48 @@ def test_plain_values_come_back_whole() -> None:
         place[path[-1]] = value
         with pytest.raises(ValueError, match="family"):
             from_plain(spoilt)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "tests", "says"),
+    [
+        (0, 0, "No pair was compared."),
+        (1, 1, "1 pair compared; every e-value is divided by that number."),
+        (1, 2, "1 pair compared, as a card names the base, by the weights if fingerprints do not show descent; every"),
+        (
+            6,
+            9,
+            "6 pairs compared, 3 of them, where a card names the base, by the weights if fingerprints do not show "
+            "descent; every e-value is divided by 9, the number of tests that there may be.",
+        ),
+    ],
+)
+def test_the_bound_names_the_tests(pairs: int, tests: int, says: str) -> None:
+    assert words.bound(replace(family(), pairs=pairs, tests=tests)).startswith(says)
+
+
+def test_what_is_read_twice_is_not_said_to_be_a_part() -> None:
+    assert words.cost(replace(family(), cost=Cost(10_000_000, 0, 20_000_000))) == "10.0 MB of 20.0 MB of weight files."
+    said = "20.0 MB of 10.0 MB of weight files, parts of them more than once."
+    assert words.cost(replace(family(), cost=Cost(20_000_000, 0, 10_000_000))) == said
+
+
+@pytest.mark.parametrize("format", ["html", "markdown", "text"])
+def test_another_configuration_beside_equal_files_is_said(format: str) -> None:
+    before = family()
+    changes = ("config.json differs from the base's in rope_theta",)
+    links = tuple(replace(one, changes=changes) if one.relation == "identical" else one for one in before.links)
+    shown = html.unescape(render(replace(before, links=links), format, width=110)).replace("`", "").replace("\\", "")
+    assert "config.json differs from that of owner/model-1 in rope_theta" in shown
+
+
+def test_a_link_below_the_bar_is_said_to_rest_on_calibrated_evidence() -> None:
+    before = family()
+    weak = replace(before.links[0], evidence=replace(before.links[0].evidence, log10_e=-2.3, exact=False))
+    for format in ("html", "markdown", "text"):
+        shown = render(replace(before, links=(weak, *before.links[1:])), format, width=110)
+        assert "calibrated evidence" in shown and "10^-2.3" not in shown
+        assert "calibrated evidence" not in render(before, format)
 
 
 def test_the_text_draws_the_tree_in_lines_or_in_ascii() -> None:
@@ -190,7 +236,7 @@ def test_no_sentence_calls_a_branch_a_parent() -> None:
 def test_sixty_four_models_are_drawn() -> None:
     models = tuple(member(f"m/{at}") for at in range(64))
     links = tuple(link(at + 1, at) for at in range(63))
-    chain = Family("2026-11-22T17:00:00+00:00", models, links, trees=families(64, links, ()), pairs=2016)
+    chain = Family("2026-11-22T17:00:00+00:00", models, links, trees=families(64, links, ()), pairs=2016, tests=2016)
     for format in formats():
         assert "m/63" in render(chain, format)
     places = [float(x) for x in re.findall(r'<circle class="dot" cx="([\d.]+)"', picture(chain))]

@@ -115,6 +115,7 @@ def test_cancel_gives_the_place_back_and_says_so(visitor: Visit, site: Site, slo
     assert not page.get_by_role("button", name="Check", exact=True).is_visible()
     for dark in (False, True):
         page.evaluate("dark => document.body.classList.toggle('dark', dark)", dark)
+        page.wait_for_timeout(300)  # the colours of buttons change gradually
         assert visitor.serious(colours=dark) == []
     assert "Comparing zoo/twin with zoo/liar" in page.inner_text(".lineage-running")
     page.keyboard.press("Enter")

@@ -38,7 +38,7 @@
       if (!visible(part)) continue;
       if (part.dataset.query) follow(part.dataset.query);
       if (part.dataset.said) say(part.dataset.said, part.matches(".lineage-answer"));
-      const place = part.closest(".lineage-place");
+      const place = part.closest("[id$=\"-place\"]");
       // The button that was pressed is gone then: whoever uses keys goes on at the one in its place, then at the answer.
       if (document.activeElement === document.body && place !== held) {
         const cancel = part.matches(".lineage-running") && document.getElementById(place.id.replace("place", "cancel"));
