@@ -45,6 +45,7 @@ from lineage_plugin.text import one_line
 __all__ = ["Compared", "all_links", "cosine_of", "link_by_weights", "test_pair"]
 
 _OF_THE_BAR = "Dependence was to be claimed"
+_TOO_MANY = "the calibrated evidence reaches the bar for one pair, but not among all tests of the tree"
 _UNNAMED = ModelSummary("", None, None, None, None)
 _SHOWS_DESCENT = ("identical", "derived")
 
@@ -161,6 +162,10 @@ def link_by_weights(
     # see as much as a check, whatever the fingerprint cost.
     suspect, base = models if options.budget is not None else (_Anew(models[0]), _Anew(models[1]))
     found = Subject(suspect, raised, progress).against(base)
+    known = found.calibrated
+    if found.relation == "unrelated" and known is not None and known.log10_value >= options.bar:
+        # A check, of one pair, would claim dependence: then the many tests of a tree are no reason for the contrary.
+        found = replace(found, relation="inconclusive", summary=_TOO_MANY)
     reverse = Interval(found.direction.base_on_suspect, None, None)
     return _link(at, found, reverse, tests, "digests" if found.relation == "identical" else "weights")
 

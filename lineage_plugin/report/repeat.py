@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from typing import TYPE_CHECKING, Literal
 
@@ -10,11 +11,18 @@ from lineage_plugin.text import one_line
 if TYPE_CHECKING:
     from lineage_plugin.judge.types import Comparison, Report
 
-__all__ = ["command"]
+__all__ = ["command", "is_elsewhere"]
+
+_OFFERED = re.compile(r"[^/\\:]+:[^/\\]")
+
+
+def is_elsewhere(id: str) -> bool:
+    """Return whether a name means nothing elsewhere: servers of pages call their own models ``folder:name``."""
+    return _OFFERED.match(id) is not None
 
 
 def command(report: Report) -> tuple[str, Literal["same", "numbers"]]:
-    """Return the command that repeats the run, and what it repeats; an empty one when nothing was compared.
+    """Return the command that repeats the run, and what it repeats; an empty one when nothing can be repeated.
 
     Candidates, ancestors and registries are not in the report. A policy that nobody named is found again; named, it
     would count whole.
@@ -26,7 +34,7 @@ def command(report: Report) -> tuple[str, Literal["same", "numbers"]]:
         The command, and whether it gives the same report again or its numbers alone.
     """
     repeats: Literal["same", "numbers"] = "same"
-    if not report.comparisons:
+    if not report.comparisons or any(map(is_elsewhere, (report.suspect.id, *(c.base.id for c in report.comparisons)))):
         return "", repeats
     suspect, settings = report.suspect, report.settings
     words = [suspect.id if report.folder or not suspect.revision else f"{suspect.id}@{suspect.revision}"]

@@ -27,10 +27,21 @@ _STAGES = {
     "waiting": "Waiting for its turn",
     "starting": "Starting",
     "reading layers": "Reading layers and tossing their coins",
+    "aligning layers": "Looking for layers that moved",
+    "comparing channels": "Comparing what the layers pass on to each other",
+    "matching units": "Looking for units that stand in another order",
+    "recovering the basis": "Looking for a changed basis",
+    "comparing units": "Comparing the units that were found",
     "opening models": "Opening the models",
     "comparing pairs": "Comparing each with each",
+    "comparing declared bases by their weights": "Comparing the bases that cards declare once more, by their weights",
 }
-_UNITS = {"reading layers": "Layers", "opening models": "Models", "comparing pairs": "Pairs"}
+_UNITS = {
+    "reading layers": "Layers",
+    "opening models": "Models",
+    "comparing pairs": "Pairs",
+    "comparing declared bases by their weights": "Pairs",
+}
 _TITLES: dict[Failure, str] = {
     "usage": "That cannot be asked",
     "missing": "There is no such model",

@@ -99,11 +99,11 @@ def add(desk: Desk, settings: Settings) -> None:
     async def tree(models: list[str]) -> dict[str, Any]:
         """Work out the family tree of two to eight models: which of them share learned weights with which.
 
-        Every pair is compared by fingerprints, a few hundred kilobytes a model. summary says how many families there
-        are. trees holds each: a branch joins models of which none of the family is nearer by weights, and does not say
-        parent and child. links holds a relation for every pair, which compare explains; its log10_e is divided by the
-        number of pairs. claims holds what cards declare about each other: supported, contradicted or undecided by the
-        weights, or not tested. limits says what was assumed or left out.
+        Every pair is compared by fingerprints, for which some megabytes of each model are read. summary says how many
+        families there are. trees holds each: a branch joins models of which none of the family is nearer by weights,
+        and does not say parent and child. links holds a relation for every pair, which compare explains; its log10_e is
+        divided by the number of tests. claims holds what cards declare about each other: supported, contradicted or
+        undecided by the weights, or not tested. limits says what was assumed or left out.
 
         Args:
             models: Ids of 2 to 8 models, each as owner/name or owner/name@revision, or the address of its page.

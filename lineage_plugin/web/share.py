@@ -204,6 +204,8 @@ def _value(one: Comparison) -> str:
 def _command(answer: Answer) -> str:
     if isinstance(answer.result, Report):
         return repeat.command(answer.result)[0]
+    if any(repeat.is_elsewhere(one.id) for one in _models(answer.result)):
+        return ""
     models = " ".join(f"{one.id}@{one.revision}" if one.revision else one.id for one in _models(answer.result))
     return f"lineage tree {one_line(models, 1000)}"
 

@@ -237,7 +237,7 @@ class _Run:
     ) -> tuple[tuple[str, str | None, str], ...] | None:
         """Return the further models that an answer rests on; None when it may be otherwise next time."""
         if not isinstance(result, Report):
-            return () if all(member.state != "not read" for member in result.models) else None
+            return None if result.unread or any(member.state == "not read" for member in result.models) else ()
         if _UNSURE & {found.code for found in result.findings}:
             return None
         if self._job.kind != "check" or self._job.models[0] in self._settings.models:

@@ -6,10 +6,13 @@ import itertools
 import math
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks.derivations.layouts import Model, read_model
+from benchmarks.scrubs import SCRUBS, scrub
 from lineage_plugin.api import compare
 from lineage_plugin.checkpoint import Cost, open_checkpoint
 from lineage_plugin.checkpoint.wrapped import Wrapped
@@ -130,6 +133,18 @@ def test_a_second_look_is_that_of_a_comparison_of_weights() -> None:
     assert replace(link.evidence, log10_e=alone.evidence.log10_e) == alone.evidence
     # Of a budget that was given it is.
     assert not look(Options(budget=1 << 20)).evidence.stages[1:]
+
+
+def test_what_a_check_would_claim_is_not_refuted_for_the_number_of_tests(tmp_path: Path) -> None:
+    model = read_model(EXAMPLES / "honest")
+    tensors = scrub(model.tensors, model.config, SCRUBS, seed=1)
+    Model({key: np.asarray(array, np.float32) for key, array in tensors.items()}, model.config).write(tmp_path / "m")
+    (alone,) = compare(str(tmp_path / "m"), str(EXAMPLES / "base")).comparisons
+    assert alone.calibrated is not None and alone.relation == "derived"
+    models = [open_checkpoint(str(place), options=Options()) for place in (tmp_path / "m", EXAMPLES / "base")]
+    bar = alone.calibrated.log10_value - 0.5
+    link = link_by_weights((1, 0), (models[0], models[1]), 9, Options(bar=bar))
+    assert link.relation == "inconclusive" and "not among all tests" in link.summary
 
 
 def test_false_links_in_trees_of_independent_models_are_as_rare_as_promised() -> None:

@@ -166,6 +166,14 @@ def test_the_command_repeats_the_run() -> None:
     assert command(samples.no_base()) == ("", "")
 
 
+def test_models_that_a_server_offers_itself_have_no_command() -> None:
+    pair = samples.derived()
+    own = replace(pair, suspect=replace(pair.suspect, id="examples:honest", revision=None))
+    assert command(own)[0] == ""
+    here = replace(pair, suspect=replace(pair.suspect, id=r"C:\models\honest", revision=None))
+    assert command(here)[0] != ""
+
+
 def test_a_check_of_an_undeclared_base_is_repeated_as_a_check() -> None:
     undeclared = replace(samples.unrelated(), declared=Declared((), None, None, None, None))
     assert command(undeclared)[0].startswith("lineage check zoo/draco --base zoo/atlas ")
