@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import os
+import re
 import signal
 import sys
 import threading
@@ -29,8 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["offered", "run", "serve", "serve_space"]
 
-_SMALLEST_UPLOAD = "1kb"
-"""Nothing is uploaded here, but gradio's route for it cannot be taken away."""
+_NAME = re.compile(r"[A-Za-z0-9_.-]+:[A-Za-z0-9_./-]+")
 _NEEDS = "the pages need gradio: pip install 'lineage-plugin[space]'"
 
 
@@ -59,6 +59,7 @@ def run(args: argparse.Namespace, options: Options) -> int:
         registry=args.registry or os.environ.get("LINEAGE_REGISTRY") or None,
         endpoint=options.endpoint,
         token=get_token() if alone and not options.offline else None,
+        offline=options.offline,
         cache=cache_folder() / "answers",
     )
     serve(settings, host=args.host, port=args.port, open_browser=args.open, quiet=args.quiet)
@@ -101,7 +102,8 @@ def offered(folder: Path) -> dict[str, Path]:
         for target in all_models(top)
         if target.how == "check"
     }
-    return {name: path for name, path in found.items() if one_line(name, 200) == name and path.is_dir()}
+    # Links and the field of the tree separate names by commas and blanks.
+    return {name: path for name, path in found.items() if _NAME.fullmatch(name) and path.is_dir()}
 
 
 def serve(
@@ -135,9 +137,13 @@ def serve(
         if (error.name or "").partition(".")[0] != "gradio":
             raise
         raise UsageError(_NEEDS) from None
+    from starlette.middleware import Middleware
+
     from lineage_plugin.web.bot import attach
     from lineage_plugin.web.desk import Desk
+    from lineage_plugin.web.guard import LOCAL, Guard
 
+    alone = not settings.on_space and _is_loopback(host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1")
     with _until_signal() as ended, Desk(settings) as desk:
         ui = build(settings, desk)
         server: Any = attach(ui, desk, settings, secret=secret, token=token) if secret else ui
@@ -153,15 +159,17 @@ def serve(
             "mcp_server": True,
             "run_history": False,
             "enable_monitoring": False,
-            "max_file_size": _SMALLEST_UPLOAD,
             "prevent_thread_lock": True,
+            "app_kwargs": {"middleware": [Middleware(Guard, hosts=LOCAL if alone else None)]},
         }
         try:
             server.launch(**options)
-        except OSError as error:
-            raise UsageError(f"the pages cannot be served: {one_line(str(error), 200)}") from None
-        try:
             ended.wait()
+        except OSError:
+            where = "a port from 7860 on" if port is None else f"port {port}"
+            raise UsageError(
+                f"{where} is not free on {one_line(host or 'this machine', 80)}: name another one"
+            ) from None
         finally:
             if server is not ui:
                 server.bot.close()

@@ -25,6 +25,7 @@ class Settings:
         token: Token that is used where the visitor has none: that of whoever runs the server on his own machine. None
             on a Space: a visitor must not read with the Space's rights.
         on_space: Whether this is a Space: visitors can then sign in, and are told apart by the proxy's header.
+        offline: Whether the Hub is never asked: only the models that the server offers can be named then.
         address: Where the pages are reached, for links to share; empty: as the visitor's browser has it.
         at_once: Checks at work at once.
         waiting: Checks that may wait.
@@ -41,6 +42,7 @@ class Settings:
     endpoint: str | None = None
     token: str | None = field(default=None, repr=False)
     on_space: bool = False
+    offline: bool = False
     address: str = ""
     at_once: int = 2
     waiting: int = 40

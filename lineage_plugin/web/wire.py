@@ -22,7 +22,7 @@ __all__ = ["LONGEST", "READY", "message_of", "question_line", "read_message", "r
 LONGEST = 16 << 20
 """Bytes of the longest line; a report of a model with a thousand layers has some megabytes."""
 READY = b'{"ready": true}\n'
-_SETTINGS = ("registry", "on_space", "bytes", "memory", "cache_bytes")
+_SETTINGS = ("registry", "on_space", "offline", "bytes", "memory", "cache_bytes")
 
 
 def question_line(job: Job, settings: Settings, token: str | None) -> bytes:

@@ -31,6 +31,7 @@ from lineage_plugin.judge.types import Report
 from lineage_plugin.linting.place import CARD_LIMIT
 from lineage_plugin.live import Live, watched
 from lineage_plugin.options import Options
+from lineage_plugin.text import one_line
 from lineage_plugin.web.answers import Answers, Kept, key_of
 from lineage_plugin.web.asked import asked
 from lineage_plugin.web.counts import counted
@@ -140,7 +141,7 @@ class _Run:
     def __init__(self, job: Job, settings: Settings, token: str | None, progress: Progress) -> None:
         self._job = job
         self._settings = settings
-        self._options = Options(token=token, endpoint=settings.endpoint, fingerprints="off")
+        self._options = Options(token=token, endpoint=settings.endpoint, fingerprints="off", offline=settings.offline)
         self._progress = progress
         self._answers = Answers(settings.cache, settings.cache_bytes) if settings.cache and not token else None
 
@@ -171,7 +172,8 @@ class _Run:
 
             return tree(refs, options=options, progress=progress)
         here = self._offered_bases(refs[0])
-        return api.check(refs[0], bases=here, hub=not here, options=options, progress=progress)
+        hub = not (here or self._settings.offline)
+        return api.check(refs[0], bases=here, hub=hub, options=options, progress=progress)
 
     def _registry(self) -> str:
         if self._settings.registry is None:
@@ -201,6 +203,9 @@ class _Run:
         """Find out the state of a model; of one on the Hub by a request."""
         if model in self._settings.models:
             return _Pinned(model, _stamp_of(self._settings.models[model]))
+        if self._settings.offline:
+            message = f"This server does not ask the Hub, so {one_line(model, 200)} cannot be looked at here."
+            raise Failed("usage", f"{message} The models that it offers itself can.")
         place = parse_model_id(model)
         commit = self._commit(place.repo, place.revision)
         return _Pinned(f"{place.repo}@{commit}" + (f"/{place.path}" if place.path else ""), commit)

@@ -112,6 +112,33 @@ def ended(running: Running, number: signal.Signals) -> int:
     return code
 
 
+def guarded(address: str) -> None:
+    """A server that asks with its user's token answers to this machine's own pages only, and stores nothing."""
+    port = address.rpartition(":")[2]
+    call = f"{address}/gradio_api/call/compare"
+    question = {"data": ["examples/twin", "examples:base"]}
+    ours = {"origin": f"http://localhost:{port}", "host": f"localhost:{port}"}
+    assert httpx2.post(call, json=question, headers=ours).status_code == 200
+    for foreign in (
+        {"host": f"evil.example:{port}"},
+        {"host": f"evil.example:{port}", "origin": f"http://evil.example:{port}"},
+        {"origin": "https://evil.example"},
+        {"origin": "null"},
+        {"host": f"127.0.0.1.evil.example:{port}"},
+    ):
+        assert httpx2.post(call, json=question, headers=foreign).status_code == 403, foreign
+    assert httpx2.post(f"{address}/gradio_api/upload", files={"files": b"x"}).status_code == 404
+    assert httpx2.get(f"{address}/gradio_api/file=/etc/passwd").status_code == 404
+    assert httpx2.post(call, content=b" " * (2 << 20)).status_code == 413
+
+    def endless() -> Iterator[bytes]:
+        for _ in range(200):
+            yield b" " * (1 << 16)
+
+    with contextlib.suppress(httpx2.HTTPError):
+        assert httpx2.post(call, content=endless()).status_code >= 400
+
+
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalHub]:
     root = tmp_path_factory.mktemp("hub")
@@ -148,7 +175,9 @@ def test_what_is_pushed_runs_by_itself(served: LocalHub, tmp_path: Path) -> None
             client.predict("examples/twin", "examples/base", api_name="/compare")
         hook = f"{running.address}/webhooks/lineage"
         assert httpx2.post(hook, json={}, headers={"x-webhook-secret": "wrong"}).status_code == 403
-        assert httpx2.post(f"{running.address}/gradio_api/upload", files={"files": b"x" * 5000}).status_code >= 400
+        assert httpx2.post(f"{running.address}/gradio_api/upload", files={"files": b"x"}).status_code == 404
+        as_proxied = httpx2.get(running.address, headers={"host": "acme-lineage.hf.space"})
+        assert as_proxied.status_code == 200
         assert ended(running, signal.SIGTERM) == 0
     said = (folder / "output.txt").read_text()
     assert "hf_localHubOwner" not in said
@@ -162,4 +191,5 @@ def test_serve_reads_with_the_users_token_and_ends_by_ctrl_c(served: LocalHub, t
         report = client.predict("examples/twin", "examples:base", api_name="/compare")
         assert report["comparisons"][0]["relation"] == "shared-init"
         assert httpx2.post(f"{running.address}/webhooks/lineage", json={}).status_code in (404, 405)
+        guarded(running.address)
         assert ended(running, signal.SIGINT) == 0
