@@ -150,7 +150,8 @@ def sentence(
 
 def found_in_registry(report: Report, models: int) -> str:
     """Say in one sentence what a registry has."""
-    name, among = one_line(report.suspect.id, 200), f"among the {models:,} models of the registry"
+    name = one_line(report.suspect.id, 200)
+    among = "in a registry of one model" if models == 1 else f"among the {models:,} models of the registry"
     ids = {r: [one_line(c.base.id, 100) for c in report.comparisons if c.relation == r] for r in _SHOWN_RELATIONS}
     said = [f"{what} {', '.join(ids[r])}" for r, what in _SHOWN_RELATIONS.items() if ids[r]]
     return f"{name} {'; '.join(said)}, {among}." if said else f"{name} shows no relative {among}."

@@ -185,7 +185,9 @@ def scan(
         model, subject.summary(), declaration, found.comparisons, found.findings, spent, policy, options, card=card
     )
     report = replace(report, command="scan")
-    return report if report.findings else replace(report, summary=found_in_registry(report, len(known)))
+    if any(finding.level == "error" for finding in report.findings):
+        return report
+    return replace(report, summary=found_in_registry(report, len(known)))
 
 
 def fingerprint_model(

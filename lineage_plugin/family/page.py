@@ -107,6 +107,7 @@ def _article(family: Family, deep: int) -> str:
             sign=sign,
             word=word,
             summary=words.summary(family),
+            caution=words.caution(family),
             svg=_markup(svg),
             key=" ".join(said for mark, said in _KEYS if mark in svg),
             findings=[
@@ -116,8 +117,8 @@ def _article(family: Family, deep: int) -> str:
                     "link": CODES[found.code].help_uri,
                     "level": found.level,
                     "place": outline.placed(found.file, found.line) if found.file else "",
-                    "message": phrases.sentence(found.message),
-                    "help": one_line(found.help, 600),
+                    "message": phrases.sentence(words.shortened(found.message)),
+                    "help": one_line(words.shortened(found.help), 600),
                 }
                 for found in family.findings
             ],
@@ -130,9 +131,9 @@ def _article(family: Family, deep: int) -> str:
             pairs=[_pair(family, link) for link in pairs[:MOST_PAIRS]],
             more_pairs=max(0, len(pairs) - MOST_PAIRS),
             read=words.cost(family),
-            created=f"{one_line(family.created, 40)}, lineage-plugin {__version__}",
+            created=f"{phrases.moment(family.created)}, lineage-plugin {__version__}",
             seed=str(family.settings.seed),
-            limits=[one_line(limit, 400) for limit in family.limits],
+            limits=[one_line(words.shortened(limit), 400) for limit in family.limits],
         )
     )
     return text

@@ -15,6 +15,7 @@ indicate it; who came first is never more than that.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
 from typing import Literal
 
 from lineage_plugin.family.claims import reversed_by
@@ -103,17 +104,42 @@ def _root(members: Sequence[int], links: Sequence[Link], claims: Sequence[Claim]
         return (*_middle(members, links), "the cards lead to one member, but the weights indicate an ancestor of it")
     if not sources and named:
         return (*_middle(members, links), "the cards declare each other as bases, in a circle")
-    free = [at for at in members if not indicated[at]]
-    # Copies of one model count once.
-    copies = {at for at in free if any(_are_copies(at, other, by_pair) for other in free if other < at)}
-    free = [at for at in free if at not in copies]
-    if len(free) == 1 and len(members) > 1 + len(copies):
-        return free[0], "indicated", "the weights indicate that all others come from it, which is no evidence"
     if len(sources) > 1:
         why = "the cards lead to several members that declare no base here"
     else:
-        why = "no card among them says which came first, and the weights do not indicate one"
-    return (*_middle(members, links), why)
+        why = "no card among them says which came first"
+    try:
+        origin = _indicated_origin(members, indicated, links)
+    except CycleError:
+        return (*_middle(members, links), f"{why}, and what the weights indicate goes in a circle")
+    if origin is not None:
+        return origin, "indicated", "the weights indicate that all others come from it, which is no evidence"
+    return (*_middle(members, links), why if len(sources) > 1 else f"{why}, and the weights do not indicate one")
+
+
+def _indicated_origin(members: Sequence[int], indicated: Mapping[int, set[int]], links: Sequence[Link]) -> int | None:
+    """Return the member that all others come from by what the weights indicate, from step to step; None without one.
+
+    Args:
+        members: The members; copies of one model count once.
+        indicated: The indicated ancestors of each.
+        links: The pairs of the family.
+
+    Raises:
+        CycleError: When the indications go in a circle.
+    """
+    position = {at: place for place, at in enumerate(members)}
+    groups = _Groups(len(members))
+    for link in links:
+        if link.relation == "identical":
+            groups.join(position[link.suspect], position[link.base])
+    above: dict[int, set[int]] = {groups.find(place): set() for place in position.values()}
+    for at, ancestors in indicated.items():
+        above[groups.find(position[at])] |= {groups.find(position[one]) for one in ancestors}
+    TopologicalSorter(above).prepare()
+    # Without a circle every way up ends where there is no ancestor: at the only such place, if there is one only.
+    free = [place for place, ancestors in above.items() if not ancestors]
+    return members[free[0]] if len(free) == 1 and len(above) > 1 else None
 
 
 def _middle(members: Sequence[int], links: Sequence[Link]) -> tuple[int, None]:
@@ -135,11 +161,6 @@ def _indicated_ancestors(at: int, members: Iterable[int], links: Sequence[Link])
         elif link.base == at and link.direction == "base-from-suspect":
             found.add(link.suspect)
     return found & set(members)
-
-
-def _are_copies(one: int, other: int, links: Mapping[frozenset[int], Link]) -> bool:
-    link = links.get(frozenset((one, other)))
-    return link is not None and link.relation == "identical"
 
 
 def _cosine(link: Link) -> float:

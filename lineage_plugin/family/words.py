@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from lineage_plugin.family.claims import reversed_by
 from lineage_plugin.family.types import Branch, Claim, Family, Link
-from lineage_plugin.report import outline, phrases
+from lineage_plugin.report import cautions, outline, phrases
 from lineage_plugin.text import one_line
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "SAME_START",
     "bound",
     "branch",
+    "caution",
     "claim",
     "cost",
     "counted",
@@ -33,6 +34,7 @@ __all__ = [
     "open_pairs",
     "others",
     "root",
+    "shortened",
     "start",
     "summary",
     "undecided",
@@ -51,7 +53,11 @@ RELATIONS = {
 ALONE = "In no family"
 CALIBRATED = "calibrated evidence"
 SAME_START = "no descent is shown; that one is an early checkpoint of the other is not ruled out"
-_COMMIT = re.compile(r"@([0-9a-f]{12})[0-9a-f]{28}(?=/|\Z)")
+_COMMIT = re.compile(r"@([0-9a-f]{12})[0-9a-f]{28}(?![0-9A-Za-z])")
+_LINE = (
+    "A line joins models that are nearest by weights; it does not say which came from which. That a model comes from "
+    "another is no wrong."
+)
 _STANDINGS = {
     "supported": "supported by the weights",
     "contradicted": "contradicted by the weights",
@@ -64,7 +70,20 @@ _MOST_BASES = 4
 
 def label(family: Family, at: int, limit: int = 120) -> str:
     """Return the name of a model as it was given, a commit shortened to twelve digits."""
-    return one_line(_COMMIT.sub(r"@\1", family.models[at].name), limit) or "unnamed"
+    return one_line(shortened(family.models[at].name), limit) or "unnamed"
+
+
+def shortened(text: str) -> str:
+    """Return a text in which commits behind names have twelve digits, as in the drawing."""
+    return _COMMIT.sub(r"@\1", text)
+
+
+def caution(family: Family) -> str:
+    """Say in a few sentences what a tree must not be taken for."""
+    said = [_LINE if family.trees else cautions.UNTRACED]
+    if any(one.standing == "contradicted" for one in family.claims):
+        said.append(f"A declared base is contradicted. {cautions.HONEST_MISTAKE}")
+    return " ".join(said)
 
 
 def summary(family: Family) -> str:

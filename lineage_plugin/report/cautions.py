@@ -13,7 +13,10 @@ from lineage_plugin.report import outline, phrases
 if TYPE_CHECKING:
     from lineage_plugin.judge.types import Comparison, Report
 
-__all__ = ["caution", "not_shown"]
+__all__ = ["HONEST_MISTAKE", "UNTRACED", "caution", "not_shown"]
+
+HONEST_MISTAKE = "This may be an honest mistake, such as a wrong name, revision or file. Ask before you accuse."
+UNTRACED = "A relation that leaves no trace in the weights, such as distillation, cannot be seen by this."
 
 _PAIR = {
     "identical": "The weights do not tell which of the two was there first, nor whether anything is wrong with that.",
@@ -22,17 +25,27 @@ _PAIR = {
         "wrong: many licences allow just this."
     ),
     "shared-init": (
-        "That is not descent. Models trained apart from one start look like this; that one is an early checkpoint of "
-        "the other is not ruled out."
+        "No descent is shown. Models trained apart from one start look like this, and so does one that is an early "
+        "checkpoint of the other."
     ),
-    "unrelated": "A relation that leaves no trace in the weights, such as distillation, cannot be seen by this.",
+    "unrelated": UNTRACED,
     "inconclusive": "This is no answer: neither a relation nor its absence is shown.",
 }
 _VERDICTS = {
     "pass": "Nothing that was checked contradicts the card. That does not mean that the card is complete.",
-    "fail": "This may be an honest mistake, such as a wrong name, revision or file. Ask before you accuse.",
+    "fail": HONEST_MISTAKE,
     "undecided": "This is no answer: it speaks neither for the card nor against it.",
 }
+_RELATIVE = (
+    "A model of the registry is a relative. That need not be the one it was made from, which the registry may not "
+    "hold, and the weights do not tell whether anybody did wrong."
+)
+_SCANS = {"shared-init": _PAIR["shared-init"], "inconclusive": _PAIR["inconclusive"]}
+_UNDECLARED = "That the card does not say so may be an honest mistake. Ask before you accuse."
+_NO_RELATIVE = (
+    "Only the models of this registry were looked at, by their fingerprints. It does not mean that the model was "
+    "trained from scratch."
+)
 _NO_PROBABILITY = (
     "How probable a relation is. An e-value bounds how often chance alone would do as much; it is not the probability "
     "that the models are related."
@@ -42,7 +55,7 @@ _NOT_SHOWN = {
     "identical": ("Which of the two was published first.", _NO_INTENT),
     "derived": ("Who came first, or whether both come from a third model.", _NO_INTENT, _NO_PROBABILITY),
     "shared-init": (
-        "That either holds what the other learned.",
+        "That either holds what the other learned, or that neither is an early checkpoint of the other.",
         "That the common start belongs to one of them: it may be public.",
         _NO_PROBABILITY,
     ),
@@ -60,6 +73,12 @@ def caution(report: Report) -> str:
     Args:
         report: The report.
     """
+    if report.command == "scan":
+        match = outline.best_match(report)
+        if match is None:
+            return _NO_RELATIVE
+        said = _SCANS.get(match.relation, _RELATIVE)
+        return f"{said} {_UNDECLARED}" if any(found.code == "LIN102" for found in report.findings) else said
     if outline.is_pair(report):
         return _PAIR[report.comparisons[0].relation]
     if report.verdict == "pass" and not report.comparisons:

@@ -200,7 +200,8 @@ def layer_map(layers: Sequence[LayerEvidence], *, by_cosine: bool = False) -> st
     with more heads than chance gives, the fuller its colour the more; an empty square one that has coins and no more
     heads than that; a ring one that repeats a layer of the base, and a diamond one that was not tested, or by too few
     coins for any outcome to leave the band, the fuller the larger the cosine; a cross at the right is a layer that the
-    base does not have. Grey columns are layers of the base that are missing.
+    base does not have. Grey columns are layers of the base that are missing, or, where layers of the suspect were not
+    read, that no layer which was read corresponds to.
 
     Args:
         layers: Evidence by layer, the suspect's layers in order.
@@ -225,7 +226,8 @@ def layer_map(layers: Sequence[LayerEvidence], *, by_cosine: bool = False) -> st
     radius = max(0.9, min(9.0, min(across, down) * 0.38))
     present = {layer.base for layer in shown}
     missing = [name for name in columns if name not in present] if len(shown) == len(layers) else []
-    parts = [shapes.rect(LEFT + place[name] * across, top, across, bottom - top, "missing") for name in missing]
+    kind = "missing" if _is_whole(layers) else "unread"
+    parts = [shapes.rect(LEFT + place[name] * across, top, across, bottom - top, kind) for name in missing]
     parts.append(shapes.rect(LEFT, top, right - LEFT, bottom - top, "frame"))
     for number, (layer, mark) in enumerate(zip(shown, marks, strict=False)):
         x = right + 13 if layer.base is None else LEFT + (place[layer.base] + 0.5) * across
@@ -238,7 +240,7 @@ def layer_map(layers: Sequence[LayerEvidence], *, by_cosine: bool = False) -> st
     parts.append(shapes.turned(11, top, "\N{LEFTWARDS ARROW} layer of the model"))
     if any(layer.base is None for layer in shown):
         parts.append(shapes.text(right + 13, top - 5, "new", "tick"))
-    return shapes.svg(bottom + 8, "Layer against layer", _told(marks, len(missing)) + _left_out(layers), parts)
+    return shapes.svg(bottom + 8, "Layer against layer", _told(marks, kind, len(missing)) + _left_out(layers), parts)
 
 
 def _marks(layers: Sequence[LayerEvidence], by_cosine: bool) -> list[_Mark]:
@@ -281,11 +283,18 @@ def _drawn(layer: LayerEvidence, mark: _Mark, x: float, y: float, radius: float)
             return shapes.dot(x, y, radius, mark.shade, f"{note}{heads}{cosine}")
 
 
-def _told(marks: Sequence[_Mark], missing: int) -> str:
+def _is_whole(layers: Sequence[LayerEvidence]) -> bool:
+    """Return whether no layer of the suspect was left unread: their numbers have no gap."""
+    numbers = [layer.suspect for layer in layers]
+    return all(_NUMBER.fullmatch(name) for name in numbers) and {*map(int, numbers)} == {*range(len(numbers))}
+
+
+def _told(marks: Sequence[_Mark], kind: str, missing: int) -> str:
     numbers = {place: sum(mark.place == place for mark in marks) for place in _TOLD}
     said = [f"{count(number)} {_TOLD[place]}" for place, number in numbers.items() if number]
     if missing:
-        said.append(f"{plural(missing, 'layer')} of the base missing")
+        what = "missing" if kind == "missing" else "without a partner among the layers that were read"
+        said.append(f"{plural(missing, 'layer')} of the base {what}")
     return f"Layers of the model: {'; '.join(said)}."
 
 

@@ -53,6 +53,7 @@ _KEYS = {
         "diamond": "Diamond: not tested, or by too few coins to tell.",
         "cross": "Cross: new, no layer of the base.",
         "missing": "Grey column: a layer of the base that is missing.",
+        "unread": "Grey column: a layer of the base to which no layer that was read corresponds.",
     },
     "curve": {
         "half": "1, dashed, is all. Descent: the left end is about as high as the right, or higher.",
@@ -78,7 +79,13 @@ _COMMAND_NOTES = {
     ),
     "numbers": (
         "With these settings and the same files this repeats the numbers, not the verdict: candidates, ancestors and "
-        "registries have to be named besides, as they were."
+        "registries have to be named besides, as they were, and what the Hub says of licences and of bases further up "
+        "is not asked again."
+    ),
+    "registry": (
+        "REGISTRY stands for the registry that was looked in. With the same one, these settings and the same files the "
+        "numbers are the same to the digit; with another one they are not, since each e-value is divided by its number "
+        "of models."
     ),
 }
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -185,7 +192,7 @@ def _model_section(anchor: str, report: Report) -> dict[str, Any]:
         "name": one_line(report.suspect.id, 200) or "unnamed",
         "subject": _subject(report, report.suspect),
         "declares": _capital(outline.declares(report.declared, one_line, outline.placed)),
-        "created": _date(report.created),
+        "created": phrases.moment(report.created),
         "version": __version__,
         "policy": policy_line(report.settings.policy),
         "chain": outline.chain(report),
@@ -388,11 +395,6 @@ def _settings(report: Report) -> list[tuple[str, str]]:
         ("Units read", "all" if settings.exhaustive else "a random sample"),
         ("Byte budget a model", "the plan's own" if settings.budget is None else phrases.size(settings.budget)),
     ]
-
-
-def _date(created: str) -> str:
-    """Return a time such as ``2026-11-21T18:32:07+00:00`` without its ``T``."""
-    return re.sub(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d(?:\.\d+)?(?:\+00:00|Z)$", r"\1, \2 UTC", one_line(created, 40))
 
 
 def _capital(text: str) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Headline",
     "Said",
+    "best_match",
     "counted",
     "declares",
     "details",
@@ -54,10 +55,14 @@ def is_pair(report: Report) -> bool:
     return len(report.comparisons) == 1 and not report.declared.bases and not report.findings
 
 
-def relation_alone(report: Report) -> str:
-    """Return the relation of a pair in a few words."""
-    relation = report.comparisons[0].relation
-    return {"shared-init": "shared initialisation"}.get(relation, relation)
+def best_match(report: Report) -> Comparison | None:
+    """Return the comparison of a scan with the relative that comes first; None without any."""
+    return next((one for one in report.comparisons if one.relation != "unrelated"), None)
+
+
+def relation_alone(comparison: Comparison) -> str:
+    """Return a relation in a few words."""
+    return {"shared-init": "shared initialisation"}.get(comparison.relation, comparison.relation)
 
 
 class Headline(NamedTuple):
@@ -74,14 +79,18 @@ class Headline(NamedTuple):
 
 def headline(report: Report) -> Headline:
     """Return the verdict as people see it: what passed for want of anything to compare, or by policy, says so."""
+    if report.command == "scan":
+        # A scan asks which model it is, it tests nothing that somebody claimed.
+        match = best_match(report)
+        return Headline("note", "NO RELATIVE FOUND" if match is None else relation_alone(match).upper())
     if report.verdict != "pass":
         return Headline(report.verdict, report.verdict.upper())
     if is_pair(report):
         # Nothing was claimed, so nothing passed.
-        return Headline("note", relation_alone(report).upper())
+        return Headline("note", relation_alone(report.comparisons[0]).upper())
     if report.command == "lint":
         return Headline("note", "CARD ONLY")
-    if not report.comparisons and report.command != "scan":
+    if not report.comparisons:
         return Headline("note", "NOTHING COMPARED")
     used = report.settings.policy
     if used is not None and (used.off or used.excepted or used.levels):

@@ -12,6 +12,7 @@ say the same thing in the same words. Three rules of wording hold throughout:
 from __future__ import annotations
 
 import math
+import re
 
 from lineage_plugin.checkpoint.types import Cost
 from lineage_plugin.judge.types import Comparison, Direction, Evidence, Report, Settings
@@ -29,6 +30,7 @@ __all__ = [
     "direction",
     "e_value",
     "kept",
+    "moment",
     "outward",
     "parameters",
     "percent",
@@ -84,6 +86,11 @@ def size(octets: int) -> str:
             break
         value, unit = value / 1000, larger
     return (f"{octets} byte" + ("" if octets == 1 else "s")) if unit == "bytes" else f"{value:.1f} {unit}"
+
+
+def moment(created: str) -> str:
+    """Return a time such as ``2026-11-21T18:32:07+00:00`` as ``2026-11-21, 18:32 UTC``; another text as it is."""
+    return re.sub(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d(?:\.\d+)?(?:\+00:00|Z)$", r"\1, \2 UTC", one_line(created, 40))
 
 
 def parameters(number: int) -> str:

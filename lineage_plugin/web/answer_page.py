@@ -118,6 +118,7 @@ def answered(answer: Answer, settings: Settings) -> str:
         article=_markup(article),
         summary=summary,
         kept=answer.kept,
+        created=phrases.moment(result.created),
         query=query,
         link=f"{settings.address}{query}",
         files=[(share.file_name(job, kind), kind.upper(), _data(text, mime)) for kind, text, mime in files],

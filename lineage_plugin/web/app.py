@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["build", "launch_options"]
 
+_HOUR = 3600
+"""Seconds; nothing of these pages makes files, but gradio may."""
+
 
 def build(settings: Settings, desk: Desk) -> gr.Blocks:
     """Build the pages and the endpoints; they are served by ``launch(**launch_options())``.
@@ -35,7 +38,8 @@ def build(settings: Settings, desk: Desk) -> gr.Blocks:
     parts = Parts(Asking(desk, settings), Search(settings), settings)
     kinds: list[Kind] = ["compare", "check", *(["scan"] if settings.registry else []), "tree"]  # type: ignore[list-item]
     ui: gr.Blocks
-    with gr.Blocks(title="Lineage: where does a model come from?", analytics_enabled=False) as ui:
+    title = "Lineage: where does a model come from?"
+    with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(_HOUR, _HOUR)) as ui:
         gr.HTML(static("head.html"), apply_default_css=False)
         if may_sign_in(settings):
             with gr.Row(elem_classes="lineage-buttons"):

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import gradio as gr
 
 from lineage_plugin.web import answer_page
+from lineage_plugin.web.aside import Lookups
 from lineage_plugin.web.asked import asked
 from lineage_plugin.web.endpoints import visitor_of
 from lineage_plugin.web.failures import failed_of
 from lineage_plugin.web.jobs import Failed, Job, Kind, Update
 from lineage_plugin.web.oauth import may_sign_in, token_of
-from lineage_plugin.web.search import declared_bases
+from lineage_plugin.web.search import PATIENCE, declared_bases
 from lineage_plugin.web.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ __all__ = ["Asking", "Shown"]
 
 Shown: TypeAlias = tuple[Any, ...]
 """Values of the outputs of an event, in order."""
+_AT_ONCE = 4
+"""Cards whose bases are looked up at once."""
 
 
 class Asking:
@@ -43,7 +46,8 @@ class Asking:
     def __init__(self, desk: Desk, settings: Settings) -> None:
         self._desk = desk
         self._settings = settings
-        self._running: dict[tuple[str, Kind], Ticket] = {}
+        self._running: dict[tuple[str, str, Kind], Ticket] = {}
+        self._lookups = Lookups(_AT_ONCE, 2 * PATIENCE)
 
     def answering(self, kind: Kind, named: Callable[..., Sequence[tuple[str, str]] | None]) -> Callable[..., Any]:
         """Return the function that answers a form; its outputs are the answer's place, *Check* and *Cancel*.
@@ -78,7 +82,7 @@ class Asking:
         """Return the function that cancels what a form has asked; the page says so by itself."""
 
         def cancel(request: gr.Request) -> None:
-            ticket = self._running.get((request.session_hash or "", kind))
+            ticket = self._running.get(self._key(request, kind))
             if ticket is not None:
                 ticket.cancel()
 
@@ -89,7 +93,10 @@ class Asking:
 
         async def filled(request: gr.Request, token: str | None, suspect: str | None, revision: str | None) -> Shown:
             try:
-                bases = await asyncio.to_thread(declared_bases, suspect or "", revision or "", self._settings, token)
+                bases = await self._lookups(
+                    visitor_of(request, self._settings),
+                    lambda: declared_bases(suspect or "", revision or "", self._settings, token),
+                )
             except Failed as failed:
                 return gr.skip(), gr.Radio(visible=False), answer_page.note(failed.message)
             except Exception as error:
@@ -116,13 +123,17 @@ class Asking:
 
         return anonymous
 
+    def _key(self, request: gr.Request, kind: Kind) -> tuple[str, str, Kind]:
+        """Return what a running question is known by; the session is what the visitor says it is."""
+        return visitor_of(request, self._settings), request.session_hash or "", kind
+
     async def _answer(
         self, kind: Kind, named: Sequence[tuple[str, str]] | None, request: gr.Request, token: str | None
     ) -> AsyncIterator[Shown]:
         if named is None:
             yield gr.skip(), gr.skip(), gr.skip()
             return
-        job, ticket, key = None, None, (request.session_hash or "", kind)
+        job, ticket, key = None, None, self._key(request, kind)
         try:
             job = Job(kind, tuple(asked(model, revision, settings=self._settings) for model, revision in named))
             if (before := self._running.get(key)) is not None:
@@ -141,6 +152,8 @@ class Asking:
                         yield answer_page.progress(job, update), gr.skip(), gr.skip()
                 answer = ticket.answer()
             finally:
+                # Here, too, since updates that were never asked for cannot notice that they are closed.
+                ticket.cancel()
                 if self._running.get(key) is ticket:
                     del self._running[key]
             if answer is None:

@@ -22,6 +22,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from fastapi import Request
@@ -38,7 +39,7 @@ from lineage_plugin.web.jobs import Failed, Job
 
 if TYPE_CHECKING:
     from gradio import Blocks
-    from huggingface_hub import HfApi, WebhookPayload
+    from huggingface_hub import WebhookPayload
 
     from lineage_plugin.web.desk import Desk
     from lineage_plugin.web.settings import Settings
@@ -54,6 +55,8 @@ _PATIENCE = (15.0, 60.0, 300.0)
 """Seconds to wait before the second, third and fourth try, where the Hub or the desk may be free later."""
 _MOST_WAITING = 1000
 _REMEMBERED = 1000
+_LONGEST_CALL = 60.0
+"""Seconds that one call of the Hub may take."""
 _POLL = 0.25
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -89,21 +92,30 @@ class Bot:
         token: The token with which the bot reads and writes.
         mode: ``findings`` opens a discussion only where there is something to say, ``always`` for every model.
         patience: Seconds to wait before each further try.
+        longest: Seconds that one call of the Hub may take.
     """
 
     def __init__(
-        self, desk: Desk, settings: Settings, token: str, mode: Mode, *, patience: Sequence[float] = _PATIENCE
+        self,
+        desk: Desk,
+        settings: Settings,
+        token: str,
+        mode: Mode,
+        *,
+        patience: Sequence[float] = _PATIENCE,
+        longest: float = _LONGEST_CALL,
     ) -> None:
         self._desk = desk
         self.settings = settings
         self._token = token
         self._mode = mode
         self._patience = tuple(patience)
+        self._longest = longest
         self._account = ""
         self._changed = threading.Condition()
         self._waiting: dict[str, _Waiting] = {}
         self._seen: OrderedDict[str, str] = OrderedDict()
-        self._ended = False
+        self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lineage-webhook", daemon=True)
         self._thread.start()
 
@@ -132,7 +144,7 @@ class Bot:
     def close(self) -> None:
         """End the thread; what waits is left, and delivered events are found to be undone at the next one."""
         with self._changed:
-            self._ended = True
+            self._ended.set()
             self._changed.notify()
         self._thread.join(timeout=10.0)
 
@@ -153,7 +165,7 @@ class Bot:
     def _next(self) -> _Waiting | None:
         """Wait for the update that is due first; None at the end."""
         with self._changed:
-            while not self._ended:
+            while not self._ended.is_set():
                 first = min(self._waiting.values(), key=lambda one: one.due, default=None)
                 left = None if first is None else first.due - time.monotonic()
                 if first is not None and left is not None and left <= 0:
@@ -168,7 +180,7 @@ class Bot:
             isinstance(error, Failed) and error.why in ("unreachable", "busy", "defect")
         )
         with self._changed:
-            if self._ended:
+            if self._ended.is_set():
                 return ""
             if later and waiting.tries < len(self._patience):
                 seconds = self._patience[waiting.tries]
@@ -187,16 +199,17 @@ class Bot:
 
     def _answer(self, repo: str) -> str:
         """Check the newest commit of a repository and write what came of it; returns what was done."""
-        api = self._api()
+        hub = self._hub()
         with discussion.asking(repo):
-            info = api.model_info(repo)
+            # What is left behind ends, too, where it can be told to.
+            info = hub.ask(repo, lambda api: api.model_info(repo, timeout=2 * self._longest))
             commit = info.sha or ""
             if not self._account:
-                self._account = str(api.whoami()["name"])
+                self._account = str(hub.ask(repo, lambda api: api.whoami())["name"])
         if not _COMMIT.fullmatch(commit):
             return "nothing to check: there is no commit"
         # Before the check, so that no work is done for what cannot be said, or has been said.
-        found = discussion.find(api, repo, self._account)
+        found = discussion.find(hub, repo, self._account)
         if found is not None and found.is_hidden:
             return "nothing is said, since the report was hidden"
         state = None if found is None else found.state
@@ -209,16 +222,15 @@ class Bot:
             return f"nothing to say of {commit[:12]}"
         if not info.private and (secret := self._not_public(report)):
             return f"not published: not everybody may see {secret}, which the report is about"
-        return discussion.write(api, repo, self._account, report, commit, found)
+        return discussion.write(hub, repo, self._account, report, commit, found)
 
     def _checked(self, model: str) -> Report | None:
         """Ask the desk for a report; None when the bot ends meanwhile."""
         ticket = self._desk.ask(Job("check", (model,)), visitor=_VISITOR, token=self._token)
         while (answer := ticket.answer()) is None:
-            if self._ended:
+            if self._ended.wait(_POLL):
                 ticket.cancel()
                 return None
-            time.sleep(_POLL)
         if not isinstance(answer.result, Report):
             raise TypeError("a check came to something else than a report")
         return answer.result
@@ -228,21 +240,25 @@ class Bot:
 
         The bot's token may open what a public card names, and nobody else may learn of it here.
         """
+        from huggingface_hub import HfApi
+
+        hub = self._hub(anonymous=True)
         bases = [repository_of(one.base) or one.base.id for one in report.comparisons]
         for model in dict.fromkeys([*bases, *(link.model for link in report.chain)]):
             try:
                 with discussion.asking(model):
-                    self._api(anonymous=True).model_info(model)
+                    hub.ask(model, partial(HfApi.model_info, repo_id=model, timeout=2 * self._longest))
             except HubUnreachable:
                 raise
             except HubError:
                 return model
         return ""
 
-    def _api(self, *, anonymous: bool = False) -> HfApi:
+    def _hub(self, *, anonymous: bool = False) -> discussion.Hub:
         from huggingface_hub import HfApi
 
-        return HfApi(endpoint=self.settings.endpoint, token=False if anonymous else self._token)
+        api = HfApi(endpoint=self.settings.endpoint, token=False if anonymous else self._token)
+        return discussion.Hub(api, self._longest, self._ended)
 
 
 def event_of(payload: WebhookPayload) -> Event | None:

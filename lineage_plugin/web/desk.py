@@ -111,6 +111,8 @@ class Ticket:
     async def follow(self, every: float = 0.25) -> AsyncIterator[Update]:
         """Yield how far it is until it is done; closing the iterator before that cancels the question.
 
+        One that was never asked for anything cannot notice that it is closed: then :meth:`cancel` is the caller's.
+
         Args:
             every: Seconds between two updates.
         """

@@ -14,11 +14,15 @@ verdict gets worse than it was in the report before. With its first comment hidd
 
 from __future__ import annotations
 
+import concurrent.futures
+import itertools
 import re
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
 
 from lineage_plugin._links import DOCS
 from lineage_plugin._version import __version__
@@ -28,13 +32,28 @@ from lineage_plugin.report import exit_code
 from lineage_plugin.report.markdown_report import fit
 from lineage_plugin.report.markup import code, text
 from lineage_plugin.report.phrases import summary
+from lineage_plugin.web.aside import aside
 
 if TYPE_CHECKING:
-    from huggingface_hub import HfApi
+    from huggingface_hub import Discussion, DiscussionWithDetails, HfApi
 
     from lineage_plugin.judge.types import Report, Verdict
 
-__all__ = ["LONGEST", "MARK", "TITLE", "Found", "State", "asking", "find", "verdict_of", "worth_saying", "write"]
+__all__ = [
+    "LONGEST",
+    "MARK",
+    "TITLE",
+    "Found",
+    "Hub",
+    "State",
+    "asking",
+    "find",
+    "verdict_of",
+    "worth_saying",
+    "write",
+]
+
+T = TypeVar("T")
 
 MARK = "<!-- lineage-plugin webhook -->"
 """First line of the discussion."""
@@ -45,6 +64,7 @@ LONGEST = 60_000
 _STATE = re.compile(r"<!-- commit=([0-9a-f]{40}) verdict=(pass|undecided|fail) version=(\S{1,40}) -->")
 _MOST = 50
 """Discussions of the account in one repository that are looked through."""
+_POLL = 0.25
 _GRAVITY: dict[str, int] = {"pass": 0, "undecided": 1, "fail": 2}
 
 
@@ -86,11 +106,46 @@ class Found:
     state: State | None = None
 
 
-def find(api: HfApi, repo: str, account: str) -> Found | None:
+@dataclass(frozen=True, slots=True)
+class Hub:
+    """The client, with an end to each of its calls.
+
+    Attributes:
+        api: The client, with the token of the account.
+        seconds: Longest that one call may take.
+        ended: Set when nothing is waited for any more.
+    """
+
+    api: HfApi
+    seconds: float = 60.0
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    def ask(self, repo: str, call: Callable[[HfApi], T]) -> T:
+        """Make one call.
+
+        Args:
+            repo: The repository that it is about.
+            call: The call; of the Hub only one, since it is left behind when it takes too long.
+
+        Raises:
+            HubUnreachable: When it takes too long, or :attr:`ended` is set.
+        """
+        future, until = aside(lambda: call(self.api)), time.monotonic() + self.seconds
+        while not future.done():
+            left = until - time.monotonic()
+            if left <= 0:
+                raise HubUnreachable(repo, f"no answer within {self.seconds:g} s")
+            if self.ended.is_set():
+                raise HubUnreachable(repo, "not waited for any longer")
+            concurrent.futures.wait([future], min(left, _POLL))
+        return future.result()
+
+
+def find(hub: Hub, repo: str, account: str) -> Found | None:
     """Find the discussion of an account.
 
     Args:
-        api: The client, with the token of the account.
+        hub: The client, with the token of the account.
         repo: The repository.
         account: Name of the account.
 
@@ -104,13 +159,10 @@ def find(api: HfApi, repo: str, account: str) -> Found | None:
 
     found: list[Found] = []
     with asking(repo):
-        listed = api.get_repo_discussions(repo, author=account, discussion_type="discussion", discussion_status="all")
-        for number, discussion in enumerate(listed):
-            if number == _MOST:
-                break
+        for discussion in hub.ask(repo, lambda api: _listed(api, repo, account)):
             if discussion.author != account:
                 continue
-            events = api.get_discussion_details(repo, discussion.num).events
+            events = hub.ask(repo, _details(repo, discussion.num)).events
             first = next((event for event in events if isinstance(event, DiscussionComment)), None)
             if first is None or first.author != account:
                 continue
@@ -124,11 +176,20 @@ def find(api: HfApi, repo: str, account: str) -> Found | None:
     return min(found, key=lambda one: one.number, default=None)
 
 
-def write(api: HfApi, repo: str, account: str, report: Report, commit: str, found: Found | None) -> str:
+def _listed(api: HfApi, repo: str, account: str) -> list[Discussion]:
+    found = api.get_repo_discussions(repo, author=account, discussion_type="discussion", discussion_status="all")
+    return list(itertools.islice(found, _MOST))
+
+
+def _details(repo: str, number: int) -> Callable[[HfApi], DiscussionWithDetails]:
+    return lambda api: api.get_discussion_details(repo, number)
+
+
+def write(hub: Hub, repo: str, account: str, report: Report, commit: str, found: Found | None) -> str:
     """Open the discussion with a report, or bring the one that is there up to date.
 
     Args:
-        api: The client, with the token of the account.
+        hub: The client, with the token of the account.
         repo: The repository.
         account: Name of the account.
         report: The report.
@@ -145,29 +206,31 @@ def write(api: HfApi, repo: str, account: str, report: Report, commit: str, foun
     body = _body(now, report)
     with asking(repo):
         if found is None:
-            mine = api.create_discussion(repo, TITLE, description=body)
-            return _alone(api, repo, account, mine.num)
+            mine = hub.ask(repo, lambda api: api.create_discussion(repo, TITLE, description=body))
+            return _alone(hub, repo, account, mine.num)
         if found.is_hidden:
             return "says nothing, since its report was hidden"
-        api.edit_discussion_comment(repo, found.number, found.comment, body)
+        hub.ask(repo, lambda api: api.edit_discussion_comment(repo, found.number, found.comment, body))
         before = found.state
         if before is None or before.verdict == now.verdict:
             return f"brought discussion {found.number} up to date"
+        changed = _changed(before, now, report)
         if found.is_open:
-            api.comment_discussion(repo, found.number, _changed(before, now, report))
+            hub.ask(repo, lambda api: api.comment_discussion(repo, found.number, changed))
             return f"brought discussion {found.number} up to date and said that the verdict changed"
         if _GRAVITY[now.verdict] <= _GRAVITY[before.verdict]:
             return f"brought discussion {found.number} up to date, which stays closed"
-        api.change_discussion_status(repo, found.number, "open", comment=_changed(before, now, report))
+        hub.ask(repo, lambda api: api.change_discussion_status(repo, found.number, "open", comment=changed))
         return f"opened discussion {found.number} again, since the verdict got worse"
 
 
-def _alone(api: HfApi, repo: str, account: str, number: int) -> str:
+def _alone(hub: Hub, repo: str, account: str, number: int) -> str:
     """Close a new discussion again where another server opened one at the same moment."""
-    first = find(api, repo, account)
+    first = find(hub, repo, account)
     if first is None or first.number >= number:
         return f"opened discussion {number}"
-    api.change_discussion_status(repo, number, "closed", comment=f"The report is in discussion {first.number}.")
+    said = f"The report is in discussion {first.number}."
+    hub.ask(repo, lambda api: api.change_discussion_status(repo, number, "closed", comment=said))
     return f"closed discussion {number} again: {first.number} was opened at the same moment"
 
 

@@ -17,7 +17,7 @@ import sys
 from typing import TYPE_CHECKING, Any, cast
 
 import gradio as gr
-from gradio.context import LocalContext
+from gradio.context import Context, LocalContext
 from gradio.events import api
 
 from lineage_plugin.judge.types import Report
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["add", "visitor_of"]
 
 _MOST_HOPS = 20
+_UNUSABLE = "These values cannot be used: there are too few of them, or they are of another kind than the page sends."
 
 
 def add(desk: Desk, settings: Settings) -> None:
@@ -99,11 +100,12 @@ def add(desk: Desk, settings: Settings) -> None:
     async def tree(models: list[str]) -> dict[str, Any]:
         """Work out the family tree of two to eight models: which of them share learned weights with which.
 
-        Every pair is compared by fingerprints, for which some megabytes of each model are read. summary says how many
-        families there are. trees holds each: a branch joins models of which none of the family is nearer by weights,
-        and does not say parent and child. links holds a relation for every pair, which compare explains; its log10_e is
-        divided by the number of tests. claims holds what cards declare about each other: supported, contradicted or
-        undecided by the weights, or not tested. limits says what was assumed or left out.
+        Every pair is compared by fingerprints, for which some megabytes of each model are read; pairs in which a card
+        declares the other are compared once more by weights. summary says how many families there are. trees holds
+        each: a branch joins models of which none of the family is nearer by weights, and does not say parent and child.
+        links holds a relation for every pair, which compare explains; its log10_e is divided by the number of tests.
+        claims holds what cards declare about each other: supported, contradicted or undecided by the weights, or not
+        tested. limits says what was assumed or left out.
 
         Args:
             models: Ids of 2 to 8 models, each as owner/name or owner/name@revision, or the address of its page.
@@ -117,6 +119,21 @@ def add(desk: Desk, settings: Settings) -> None:
         # gradio looks names of parameters' types up, but not that of what is returned, and knows no dict of anything.
         endpoint.__annotations__["return"] = dict
         api(endpoint, api_name=endpoint.__name__, queue=False, concurrency_limit=None)
+    if Context.root_block is not None:
+        _refuse_in_words(Context.root_block)
+
+
+def _refuse_in_words(ui: gr.Blocks) -> None:
+    """Refuse values that no page sends with a sentence; gradio would print a traceback for every hand-made event."""
+    taken = ui.preprocess_data
+
+    async def preprocess_data(*values: Any, **named: Any) -> Any:
+        try:
+            return await taken(*values, **named)
+        except Exception:
+            raise gr.Error(_UNUSABLE, duration=None, print_exception=False) from None
+
+    ui.preprocess_data = preprocess_data  # type: ignore[method-assign]
 
 
 async def _answer(desk: Desk, settings: Settings, kind: Kind, models: object) -> dict[str, Any]:
@@ -177,8 +194,12 @@ async def _is_gone(request: Any) -> bool:
         connection = getattr(request, "request", request)
         return connection is not None and bool(await connection.is_disconnected())
     # The request that joined the queue has long been answered. gradio marks the event, but lets a coroutine run on.
-    running = (job for jobs in blocks._queue.active_jobs for job in jobs or ())
-    return any(job._id == event and not job.alive for job in running)
+    try:
+        running = (job for jobs in blocks._queue.active_jobs for job in jobs or ())
+        return any(job._id == event and not job.alive for job in running)
+    except (AttributeError, TypeError):
+        # Of another gradio, where they are called otherwise: the desk's own limits have to do.
+        return False
 
 
 def visitor_of(request: gr.Request | None, settings: Settings) -> str:

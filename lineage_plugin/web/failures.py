@@ -101,7 +101,7 @@ def _way_in(page: str, settings: Settings, token: str | None) -> str:
         return f"accept its licence at {page}, then sign in here{'' if token is None else ' with that account'}."
     if token is not None:
         return f"accept its licence at {page} with the account that this server asks the Hub with, then ask again."
-    return "this server asks the Hub without an account. Run it on your own machine, signed in to the Hub."
+    return "this server asks the Hub without an account. If it is yours: run hf auth login, then start it again."
 
 
 def _shown(text: str, settings: Settings, token: str | None) -> str:

@@ -15,19 +15,24 @@ from collections.abc import Callable, Sequence
 from lineage_plugin.card.reference import Reference, parse_reference
 from lineage_plugin.checkpoint.hub import endpoint_of
 from lineage_plugin.checkpoint.open import ModelId, parse_model_id
+from lineage_plugin.checkpoint.transport import client_errors
 from lineage_plugin.text import one_line
+from lineage_plugin.web.aside import Lookups
 from lineage_plugin.web.asked import asked
 from lineage_plugin.web.jobs import Failed
 from lineage_plugin.web.settings import Settings
 
-__all__ = ["Search", "declared_bases"]
+__all__ = ["PATIENCE", "Search", "declared_bases"]
+
+PATIENCE = 5.0
+"""Seconds that a visitor waits at a field."""
 
 MOST = 8
 """Models that are offered."""
 _SHORTEST = 3
 """Characters from which the Hub is asked."""
-_PAUSE, _PATIENCE, _KEPT = 0.25, 5.0, 600.0
-"""Seconds: from the last key to the request, until it is given up, and for which its answer is kept."""
+_PAUSE, _KEPT = 0.25, 600.0
+"""Seconds: from the last key to the request, and for which its answer is kept."""
 _MOST_KEPT = 512
 _AT_ONCE = 4
 """Names that are looked up at once."""
@@ -46,24 +51,27 @@ class Search:
         self._settings = settings
         self._clock = clock
         self._lock = threading.Lock()
-        self._asking = threading.Semaphore(_AT_ONCE)
+        self._lookups = Lookups(_AT_ONCE, PATIENCE)
         self._kept: OrderedDict[str, tuple[float, tuple[str, ...]]] = OrderedDict()
 
-    async def __call__(self, typed: str) -> tuple[str, ...]:
+    async def __call__(self, typed: str, visitor: str) -> tuple[str, ...]:
         """Return at most :data:`MOST` names that hold what was typed, those that the server offers itself first.
 
         Args:
             typed: What is in the field.
+            visitor: Who types.
         """
         wanted = typed.strip().lower()[:100]
         own = [name for name in self._settings.models if wanted in name.lower()][:MOST]
         if len(wanted) < _SHORTEST or typed.strip() in self._settings.models or "://" in wanted:
             return tuple(own)
+        if self._settings.offline:
+            return tuple(own)
         found = self._known(wanted)
         if found is None:
             await asyncio.sleep(_PAUSE)
             try:
-                found = await asyncio.wait_for(asyncio.to_thread(self._asked, wanted), _PATIENCE)
+                found = await self._lookups(visitor, lambda: self._asked(wanted))
             except Exception:  # whatever keeps the Hub from answering, the field works without
                 return tuple(own)
             self._keep(wanted, found)
@@ -74,12 +82,7 @@ class Search:
 
         # HfApi.list_models would try again for half a minute, while nobody waits any more.
         address = f"{endpoint_of(self._settings.endpoint)}/api/models"
-        if not self._asking.acquire(timeout=_PAUSE):
-            raise TimeoutError("too many names are being looked up")
-        try:
-            answer = get_session().get(address, params={"search": wanted, "limit": MOST}, timeout=_PATIENCE)
-        finally:
-            self._asking.release()
+        answer = get_session().get(address, params={"search": wanted, "limit": MOST}, timeout=PATIENCE)
         names = [model["id"] for model in answer.raise_for_status().json()][:MOST]
         return tuple(name for name in names if isinstance(parse_reference(name), Reference))
 
@@ -118,26 +121,28 @@ def declared_bases(typed: str, revision: str, settings: Settings, token: str | N
     if name in settings.models:
         declared = lint(str(settings.models[name]), options=Options(offline=True)).declared.bases
         return [_here(one_line(base, 200), settings) for base in declared]
+    if settings.offline:
+        raise Failed("unreachable", "This server does not ask the Hub. Type the base yourself.")
     return [
         base for base in _on_hub(parse_model_id(name), settings, token) if isinstance(parse_reference(base), Reference)
     ]
 
 
 def _on_hub(model: ModelId, settings: Settings, token: str | None) -> Sequence[str]:
-    import httpx2
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
     api = HfApi(endpoint=settings.endpoint, token=token or settings.token or False)
+    http_error, _ = client_errors()
     try:
-        found = api.model_info(model.repo, revision=model.revision, expand=["cardData"], timeout=_PATIENCE)
+        found = api.model_info(model.repo, revision=model.revision, expand=["cardData"], timeout=PATIENCE)
     except RepositoryNotFoundError:
         raise Failed("missing", f"There is no model {model.repo} on the Hub, or it is private.") from None
     except RevisionNotFoundError:
         raise Failed("missing", f"{model.repo} has no revision {model.revision}.") from None
     except HFValidationError:
         raise Failed("usage", f"{model.repo} is no id of a model.") from None
-    except (HfHubHTTPError, httpx2.HTTPError, OSError, ValueError):
+    except (HfHubHTTPError, http_error, OSError, ValueError):
         raise Failed("unreachable", "The Hub does not answer this question now. Type the base yourself.") from None
     declared = getattr(found.card_data, "base_model", None)
     listed = declared if isinstance(declared, list) else [declared]

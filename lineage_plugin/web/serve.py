@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["offered", "run", "serve", "serve_space"]
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]+:[A-Za-z0-9_./-]+")
+_SESSIONS = 300
+"""Visitors of whom gradio keeps the state of their fields; anybody can open sessions, and each takes some 150 kB."""
 _NEEDS = "the pages need gradio: pip install 'lineage-plugin[space]'"
 
 
@@ -141,9 +143,11 @@ def serve(
 
     from lineage_plugin.web.bot import attach
     from lineage_plugin.web.desk import Desk
-    from lineage_plugin.web.guard import LOCAL, Guard
+    from lineage_plugin.web.guard import LOCAL, Guard, Listeners
 
     alone = not settings.on_space and _is_loopback(host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1")
+    frames = "'self' https://huggingface.co" if settings.on_space else "'none'"
+    guard = Middleware(Guard, hosts=LOCAL if alone else None, frames=frames, listeners=Listeners())
     with _until_signal() as ended, Desk(settings) as desk:
         ui = build(settings, desk)
         server: Any = attach(ui, desk, settings, secret=secret, token=token) if secret else ui
@@ -152,7 +156,7 @@ def serve(
             "server_name": host,
             "server_port": port,
             "inbrowser": open_browser,
-            "quiet": quiet,
+            "quiet": True,
             "share": False,
             "ssr_mode": False,
             "pwa": False,
@@ -160,10 +164,13 @@ def serve(
             "run_history": False,
             "enable_monitoring": False,
             "prevent_thread_lock": True,
-            "app_kwargs": {"middleware": [Middleware(Guard, hosts=LOCAL if alone else None)]},
+            "state_session_capacity": _SESSIONS,
+            "app_kwargs": {"middleware": [guard]},
         }
         try:
             server.launch(**options)
+            if not quiet:
+                sys.stderr.write(_greeting(str(ui.local_url), settings))
             ended.wait()
         except OSError:
             where = "a port from 7860 on" if port is None else f"port {port}"
@@ -174,6 +181,14 @@ def serve(
             if server is not ui:
                 server.bot.close()
             ui.close(verbose=False)
+
+
+def _greeting(address: str, settings: Settings) -> str:
+    """Say where the pages are, and what they read with."""
+    rights = "with your token" if settings.token else "without a token"
+    hub = "the Hub is not asked" if settings.offline else f"the Hub is asked {rights}"
+    models = f"; {len(settings.models)} models of this machine are offered" if settings.models else ""
+    return f"lineage: the pages are at {address}\nlineage: {hub}{models}; Ctrl+C ends it\n"
 
 
 @contextmanager

@@ -35,8 +35,13 @@ _WHAT = {
 _SHOWN = {
     "identical": ("identical to {}", "blue"),
     "derived": ("share learned weights with {}", "blue"),
-    "shared-init": ("share only a start with {}", "lightgrey"),
+    "shared-init": ("share a start with {}, no descent shown", "lightgrey"),
     "unrelated": ("no relation to {} found", "lightgrey"),
+}
+_REPEATS = {
+    "same": "This repeats the answer and its numbers",
+    "numbers": "This repeats the numbers",
+    "registry": "With the same registry this repeats the numbers",
 }
 _LATEX = {
     **{sign: f"\\{sign}" for sign in "{}$&#%_"},
@@ -127,13 +132,11 @@ def citation(answer: Answer) -> Citation:
     title = f"{_WHAT[answer.job.kind]}: {named}"
     commits = "; ".join(f"{_named(one)} at commit {one_line(one.revision, 40)}" for one in models if one.revision)
     found = _found(result)
-    repeated = _command(answer)
+    repeated = _repeated(answer)
     date = one_line(result.created, 40)[:10]
     parts = [f"lineage-plugin {__version__}. {title}. {date}.", found, f"{commits}." if commits else ""]
-    text = " ".join(filter(None, [*parts, f"Repeat with: {repeated}" if repeated else "", f"({HOME})"]))
-    note = " ".join(
-        filter(None, [found, f"{commits}." if commits else "", f"Repeat with: {repeated}" if repeated else ""])
-    )
+    text = " ".join(filter(None, [*parts, repeated, f"({HOME})"]))
+    note = " ".join(filter(None, [found, f"{commits}." if commits else "", repeated]))
     key = re.sub(r"[^a-z0-9]+", "-", f"lineage {named} {date}".lower()).strip("-")[:80]
     year = date[:4] if re.match(r"\d{4}", date) else ""
     bibtex = "\n".join(
@@ -192,22 +195,32 @@ def _found(result: Report | Family) -> str:
 
         return phrases.sentence(words.summary(result))
     said = [phrases.summary(result)]
-    said += [f"E-value against independence of {_named(one.base)}: {_value(one)}." for one in result.comparisons]
-    return " ".join(said)
+    said += [_evidence(one, result.settings.bar) for one in result.comparisons]
+    return " ".join(filter(None, said))
 
 
-def _value(one: Comparison) -> str:
-    given = "" if one.evidence.exact else " (if the stated assumptions hold)"
-    return f"{phrases.e_value(one.evidence.log10_e)}{given}"
+def _evidence(one: Comparison, bar: float) -> str:
+    """Say what an answer rests on; empty for equal files and without coins."""
+    coins = one.evidence
+    if one.relation == "identical":
+        return ""
+    if phrases.rests_on_calibration(one) or (one.relation in ("derived", "shared-init") and coins.log10_e < bar):
+        return f"What is said of {_named(one.base)} rests on calibrated evidence, not on exact coins."
+    if not coins.coins and not any(stage.coins for stage in coins.stages):
+        return ""
+    given = "" if coins.exact else " (if the stated assumptions hold)"
+    return f"E-value against independence of {_named(one.base)}: {phrases.e_value(coins.log10_e)}{given}."
 
 
-def _command(answer: Answer) -> str:
+def _repeated(answer: Answer) -> str:
+    """Say how an answer is made again, and how much of it; empty where it cannot be."""
     if isinstance(answer.result, Report):
-        return repeat.command(answer.result)[0]
+        command, repeats = repeat.command(answer.result)
+        return f"{_REPEATS[repeats]}: {command}" if command else ""
     if any(repeat.is_elsewhere(one.id) for one in _models(answer.result)):
         return ""
     models = " ".join(f"{one.id}@{one.revision}" if one.revision else one.id for one in _models(answer.result))
-    return f"lineage tree {one_line(models, 1000)}"
+    return f"This repeats the tree: lineage tree {one_line(models, 1000)}"
 
 
 def _latex(text: str) -> str:

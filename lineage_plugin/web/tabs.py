@@ -14,6 +14,7 @@ from gradio.components.textbox import InputHTMLAttributes
 from lineage_plugin.web import answer_page
 from lineage_plugin.web.asking import Asking
 from lineage_plugin.web.counts import MOST_MODELS
+from lineage_plugin.web.endpoints import visitor_of
 from lineage_plugin.web.jobs import Kind
 from lineage_plugin.web.search import Search
 from lineage_plugin.web.settings import Settings
@@ -154,8 +155,8 @@ def _field(name: str, label: str, parts: Parts, placeholder: str) -> gr.Textbox:
         elem_classes="lineage-offers",
     )
 
-    async def offer(typed: str | None) -> str:
-        return answer_page.offers(name, await parts.search(typed or ""))
+    async def offer(request: gr.Request, typed: str | None) -> str:
+        return answer_page.offers(name, await parts.search(typed or "", visitor_of(request, parts.settings)))
 
     field.input(offer, field, found, trigger_mode="always_last", **PRIVATE)
     return field

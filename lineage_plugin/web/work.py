@@ -26,7 +26,7 @@ from lineage_plugin.checkpoint.ledger import Ledger
 from lineage_plugin.checkpoint.open import parse_model_id
 from lineage_plugin.checkpoint.repository import metadata
 from lineage_plugin.checkpoint.transport import Patience, Transport
-from lineage_plugin.errors import HubError
+from lineage_plugin.errors import HubDenied, HubError, HubNotFound
 from lineage_plugin.judge.types import Report
 from lineage_plugin.linting.place import CARD_LIMIT
 from lineage_plugin.live import Live, watched
@@ -148,7 +148,7 @@ class _Run:
     def answer(self) -> Answer:
         """Return the answer: the one that is kept, if it still holds, else a new one, which is kept then."""
         job = self._job
-        pinned = concurrently(self._pin, job.models, threading.Event())
+        pinned = concurrently(self._pin_of_tree if job.kind == "tree" else self._pin, job.models, threading.Event())
         key = self._key(pinned)
         kept = None if self._answers is None else self._answers.get(key, job.kind)
         if kept is not None and self._holds(kept):
@@ -209,6 +209,13 @@ class _Run:
         place = parse_model_id(model)
         commit = self._commit(place.repo, place.revision)
         return _Pinned(f"{place.repo}@{commit}" + (f"/{place.path}" if place.path else ""), commit)
+
+    def _pin_of_tree(self, model: str) -> _Pinned:
+        """Find out the state of a model of a tree; one that cannot be had is shown there as not read."""
+        try:
+            return self._pin(model)
+        except (HubNotFound, HubDenied):
+            return _Pinned(model, "")
 
     def _commit(self, repo: str, revision: str | None) -> str:
         endpoint, token = endpoint_of(self._settings.endpoint), self._options.token

@@ -211,6 +211,24 @@ def test_the_page_is_closed_and_allows_its_own_style_sheet_only(name: str) -> No
     assert "<h1" not in part and "<h2" in part
 
 
+def test_a_tree_is_told_with_care() -> None:
+    for shown in (fragment, lambda family: render(family, "html")):
+        (said,) = re.findall(r'class="sentence">.*\n<p class="caution">(.*)</p>', shown(family()))
+        assert "does not say which came from which" in said
+        assert "honest mistake" in said and "Ask before you accuse." in said
+    calm = replace(family(), claims=(), findings=())
+    assert "honest mistake" not in fragment(calm)
+    assert "distillation" in words.caution(replace(calm, trees=()))
+
+
+def test_commits_in_running_text_are_as_short_as_in_the_drawing() -> None:
+    commit = "6ba99f4e" * 5
+    said = f"zoo/liar@{commit}: the weights do not support zoo/base@{commit} as the base"
+    page = fragment(replace(family(), findings=(finding("LIN101", said, help=said),), limits=(said,)))
+    assert commit not in page
+    assert page.count(f"zoo/liar@{commit[:12]}: the weights do not support zoo/base@{commit[:12]} as") == 3
+
+
 @pytest.mark.parametrize("name", ["owner/model", EVIL, "x" * 400])
 def test_the_picture_says_in_words_what_it_shows(name: str) -> None:
     root = ElementTree.fromstring(picture(family(name=name)))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lineage_plugin.family.trees import families, same_starts
-from lineage_plugin.family.types import Branch, Tree
+from lineage_plugin.family.types import Branch, Link, Tree
 from tests.family.kit import claim, link
 
 
@@ -93,6 +93,36 @@ def test_an_indicated_root_must_be_the_only_one_without_an_ancestor() -> None:
     (tree,) = families(3, [first, link(2, 1, 0.8)], [])
     assert tree.rooted is None
     (tree,) = families(3, [first, link(2, 1, 0.8), link(2, 0, 0.7, direction="suspect-from-base")], [])
+    assert (tree.start, tree.rooted) == (0, "indicated")
+
+
+AFTER = "suspect-from-base"
+
+
+@pytest.mark.parametrize(
+    "links",
+    [
+        # One member beside a circle of the others; it has no ancestor, and nobody comes from it.
+        [link(1, 2, direction=AFTER), link(2, 3, direction=AFTER), link(3, 1, direction=AFTER)]
+        + [link(0, at, direction="siblings") for at in (1, 2, 3)],
+        [link(1, 0), link(2, 0), link(1, 2, direction=AFTER), link(2, 1, direction=AFTER)],
+        # Through two copies of one model.
+        [
+            link(1, 0, direction=AFTER),
+            link(3, 1, direction=AFTER),
+            link(0, 2, 1.0, "identical"),
+            link(2, 3, 0.8, direction=AFTER),
+        ],
+    ],
+)
+def test_indications_in_a_circle_make_no_root(links: list[Link]) -> None:
+    (tree,) = families(1 + max(link.suspect for link in links), links, [])
+    assert tree.rooted is None
+    assert "circle" in tree.reason
+
+
+def test_all_come_from_an_indicated_root_from_step_to_step() -> None:
+    (tree,) = families(4, [link(at + 1, at, direction=AFTER) for at in range(3)], [])
     assert (tree.start, tree.rooted) == (0, "indicated")
 
 

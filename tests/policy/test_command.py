@@ -158,6 +158,10 @@ def test_scan_has_it_and_says_what_it_found_all_the_same(models: Path, capsys: p
     code, document = run(capsys, *scan)
     assert (code, document["findings"], document["settings"]["policy"]["off"]) == (0, [], ["LIN102"])
     assert "shares learned weights with base" in document["summary"]
+    policy("version: 1\nlevels: {LIN102: warning}\n")
+    code, document = run(capsys, *scan)
+    assert (code, [found["level"] for found in document["findings"]]) == (0, ["warning"])
+    assert "shares learned weights with base" in document["summary"] and "as its base" not in document["summary"]
 
 
 @pytest.mark.parametrize("command", [LIAR, ("lint", "liar"), ("compare", "liar", "base"), ("scan", "liar")])

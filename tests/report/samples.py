@@ -444,6 +444,25 @@ def closer() -> Report:
     )
 
 
+def found() -> Report:
+    """A scan that found what the card does not declare."""
+    message = "the weights share what zoo/atlas learned, which the card does not declare"
+    return report(
+        comparison(),
+        command="scan",
+        declared=Declared((), None, None, None, None),
+        findings=(finding("LIN102", message, file="README.md", line=1),),
+        verdict="fail",
+        summary=f"zoo/atlas-docs: {message}.",
+    )
+
+
+def not_found() -> Report:
+    """A scan without any relative."""
+    summary = "zoo/atlas-docs shows no relative among the 3 models of the registry."
+    return report(command="scan", declared=Declared((), None, None, None, None), summary=summary)
+
+
 def hostile() -> Report:
     """Every text that a stranger chooses tries to take over the terminal."""
     bad = HOSTILE

@@ -186,6 +186,14 @@ def test_moved_repeated_new_and_missing_layers_have_shapes_of_their_own() -> Non
     )
 
 
+def test_layers_that_were_not_read_are_not_called_missing() -> None:
+    read = [layer for layer in samples.layers([1.0] * 6) if layer.suspect not in ("1", "4")]
+    root = parsed(drawing.layer_map(read))
+    assert len(of_class(root, "unread")) == 2 and not of_class(root, "missing")
+    said = root.findtext("desc") or ""
+    assert said.endswith("2 layers of the base without a partner among the layers that were read.")
+
+
 def test_the_map_of_a_deep_model_is_read_back_exactly() -> None:
     layers = samples.deep().comparisons[0].layers
     found = positions(layers, 80)

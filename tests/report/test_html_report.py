@@ -18,9 +18,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lineage_plugin.api import check
+from lineage_plugin.arguments import parser
 from lineage_plugin.cli import main
 from lineage_plugin.findings import CODES, finding
-from lineage_plugin.judge.types import Declared, GroupEvidence, Interval, LayerEvidence, MergeParent, PolicyUse, Report
+from lineage_plugin.judge.types import (
+    ChainLink,
+    Declared,
+    GroupEvidence,
+    Interval,
+    LayerEvidence,
+    LicenceOutcome,
+    MergeParent,
+    PolicyUse,
+    Report,
+)
 from lineage_plugin.policy.load import load_policy
 from lineage_plugin.report import drawing, html_report, outline, parents, phrases, render, render_all, searched
 from tests.browser import Opened, chromium, opened
@@ -166,6 +177,14 @@ def test_the_command_repeats_the_run() -> None:
     assert command(samples.no_base()) == ("", "")
 
 
+@pytest.mark.parametrize("sample", [samples.found, samples.not_found])
+def test_a_scan_is_repeated_with_the_same_registry(sample: Any) -> None:
+    said, repeats = command(sample())
+    assert said == "lineage scan zoo/atlas-docs --registry REGISTRY --seed 0 --bar 9"
+    assert "REGISTRY stands for the registry" in repeats and "verdict" not in repeats
+    assert parser().parse_args(shlex.split(said)[1:]).registry == "REGISTRY"
+
+
 def test_models_that_a_server_offers_itself_have_no_command() -> None:
     pair = samples.derived()
     own = replace(pair, suspect=replace(pair.suspect, id="examples:honest", revision=None))
@@ -192,6 +211,13 @@ def test_a_policy_is_named_unless_nobody_named_it() -> None:
 @pytest.mark.parametrize("sample", [samples.closer, samples.merged])
 def test_what_the_report_does_not_hold_is_said_to_be_missing_from_the_command(sample: Any) -> None:
     assert "repeats the numbers, not the verdict" in command(sample())[1]
+
+
+def test_what_was_asked_of_the_hub_besides_is_not_repeated() -> None:
+    chain = replace(samples.derived(), chain=(ChainLink("zoo/atlas", ("zoo/stem",)),))
+    licence = LicenceOutcome("zoo/atlas", None, "mit", "the Hub", "compatible", "it allows this", None)
+    for report in (chain, replace(samples.derived(), licences=(licence,))):
+        assert "repeats the numbers, not the verdict" in command(report)[1]
 
 
 @pytest.mark.parametrize("policy", ["", "version: 1\nlevels:\n  LIN101: off\n"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from lineage_plugin.web.serve import offered
 from lineage_plugin.web.settings import Settings
 from tests.hub import OUTSIDER, LocalHub
 
-__all__ = ["EXAMPLES", "SECRET", "Site", "mounts", "served", "site", "wait"]
+__all__ = ["EXAMPLES", "SECRET", "Site", "mounts", "served", "silent", "site", "wait"]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SECRET = "a-secret-with-an-\N{LATIN SMALL LETTER E WITH ACUTE}"
@@ -46,7 +47,13 @@ def site(folder: Path) -> Iterator[Site]:
     root.mkdir()
     registry.mkdir()
     with LocalHub(root, mounts=mounts()) as hub:
-        settings = Settings(endpoint=hub.endpoint, models=offered(EXAMPLES), registry=str(registry), per_visitor=30)
+        settings = Settings(
+            endpoint=hub.endpoint,
+            models=offered(EXAMPLES),
+            registry=str(registry),
+            per_visitor=30,
+            cache=folder / "answers",
+        )
         with Desk(settings) as desk, served(desk, settings, secret=SECRET, token=OUTSIDER) as url:
             yield Site(hub, desk, settings, url)
 
@@ -58,6 +65,13 @@ def wait(for_what: Callable[[], _Found], seconds: float = 60.0) -> _Found:
         assert time.monotonic() < until, "nothing happened"
         time.sleep(0.02)
     return found
+
+
+@contextmanager
+def silent() -> Iterator[str]:
+    """A server that takes every connection and says nothing; yields its address."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listening:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
 def mounts() -> dict[str, Path]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,32 +18,42 @@ EXAMPLES = Path(__file__).resolve().parent.parent.parent / "examples"
 
 
 @pytest.fixture(scope="module")
-def desk() -> Iterator[Desk]:
-    with Desk(Settings()) as found:
-        yield found
+def desk() -> Any:
+    """No desk, since nothing is asked here."""
+    return None
+
+
+@pytest.fixture(scope="module")
+def plain(desk: Desk) -> gr.Blocks:
+    """The pages without a choice."""
+    return build(Settings(), desk)
 
 
 def functions(ui: gr.Blocks) -> list[Any]:
     return [one for one in ui.fns.values() if one.fn is not None]
 
 
-def test_only_the_endpoints_are_public(desk: Desk) -> None:
-    ui = build(Settings(), desk)
-    public = {one.api_name for one in functions(ui) if one.api_visibility == "public"}
+def test_only_the_endpoints_are_public(plain: gr.Blocks) -> None:
+    public = {one.api_name for one in functions(plain) if one.api_visibility == "public"}
     assert public == {"compare", "check", "tree"}
-    assert len(functions(ui)) > 10
+    assert len(functions(plain)) > 10
 
 
-def test_no_event_waits_for_another_visitor(desk: Desk) -> None:
-    assert {one.concurrency_limit for one in functions(build(Settings(), desk))} == {None}
+def test_no_event_waits_for_another_visitor(plain: gr.Blocks) -> None:
+    assert {one.concurrency_limit for one in functions(plain)} == {None}
 
 
-def test_the_registry_has_a_tab_only_where_there_is_one(desk: Desk) -> None:
-    def tabs(settings: Settings) -> list[str]:
-        return [one.label for one in build(settings, desk).blocks.values() if isinstance(one, gr.Tab)]
+def test_the_registry_has_a_tab_only_where_there_is_one(plain: gr.Blocks, desk: Desk) -> None:
+    def tabs(ui: gr.Blocks) -> list[str]:
+        return [one.label for one in ui.blocks.values() if isinstance(one, gr.Tab)]
 
-    assert tabs(Settings()) == ["Compare", "Check a card", "Family tree"]
-    assert tabs(Settings(registry="somewhere")) == ["Compare", "Check a card", "Who is the parent?", "Family tree"]
+    assert tabs(plain) == ["Compare", "Check a card", "Family tree"]
+    assert tabs(build(Settings(registry="somewhere"), desk)) == [
+        "Compare",
+        "Check a card",
+        "Who is the parent?",
+        "Family tree",
+    ]
 
 
 def test_tokens_are_asked_for_on_a_space_only(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,11 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import httpx
 import pytest
 from huggingface_hub import HfApi
 
-from lineage_plugin.errors import UsageError
+from lineage_plugin.errors import HubUnreachable, UsageError
 from lineage_plugin.judge.types import Report
 from lineage_plugin.web import bot as bots
 from lineage_plugin.web import discussion
@@ -24,7 +25,7 @@ from lineage_plugin.web.jobs import Job
 from lineage_plugin.web.settings import Settings
 from tests.hub import OUTSIDER, TOKEN
 from tests.web import served
-from tests.web.served import EXAMPLES, SECRET, wait
+from tests.web.served import EXAMPLES, SECRET, silent, wait
 
 
 class Site(served.Site):
@@ -241,10 +242,11 @@ def test_a_restart_finds_the_discussion_and_a_closed_one_stays_closed(
     site.hub.discussions.open(repo, "owner", discussion.TITLE, f"{discussion.MARK}\nNot yours.")
     site.hub.discussions.open(repo, "outsider", "A question", "What is it?")
     monkeypatch.setenv("LINEAGE_BOT", "always")
-    with served.served(site.desk, site.settings, secret=SECRET, token=OUTSIDER) as url:
-        restarted = Site(site.hub, site.desk, site.settings, url)
-        restarted.post(event(repo))
-        log_line(capsys, f"{repo}: opened discussion 3")
+    with gr.Blocks() as ui:
+        restarted = attach(ui, site.desk, site.settings, secret=SECRET, token=OUTSIDER).bot
+    restarted.take(Event(repo))
+    log_line(capsys, f"{repo}: opened discussion 3")
+    restarted.close()
     site.owner.change_discussion_status(repo, 3, "closed")
     shutil.copyfile(EXAMPLES / "twin/model.safetensors", site.hub.root / repo / "model.safetensors")
     site.owner.rename_discussion(repo, 3, "Renamed")
@@ -306,6 +308,32 @@ def test_what_may_help_later_is_tried_again(site: Site, capsys: pytest.CaptureFi
     assert site.hub.discussions.of(gone) == []
 
 
+def test_a_silent_hub_ends_neither_the_thread_nor_the_server(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    with silent() as endpoint:
+        settings = replace(site.settings, endpoint=endpoint)
+        bot = Bot(site.desk, settings, OUTSIDER, "always", patience=(), longest=0.2)
+        for repo in ("acme/one", "acme/two"):
+            bot.take(Event(repo))
+        for repo in ("acme/one", "acme/two"):
+            log_line(capsys, f"{repo}: not answered: no answer within 0.2 s")
+        bot.close()
+        bot = Bot(site.desk, settings, OUTSIDER, "always")
+        bot.take(Event("acme/three"))
+        wait(lambda: not bot._waiting)
+        bot.close()
+        assert not bot._thread.is_alive()
+
+
+def test_no_call_waits_without_end(report: Report) -> None:
+    with silent() as endpoint:
+        hub, repo = discussion.Hub(HfApi(endpoint=endpoint, token=OUTSIDER), 0.2), "acme/one"
+        with pytest.raises(HubUnreachable, match=r"no answer within 0\.2 s"):
+            discussion.find(hub, repo, "outsider")
+        for found in (None, discussion.Found(1, "a" * 24, is_open=True)):
+            with pytest.raises(HubUnreachable, match=r"no answer within 0\.2 s"):
+                discussion.write(hub, repo, "outsider", report, "a" * 40, found)
+
+
 def test_a_public_discussion_tells_nothing_of_a_private_base(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     base, repo = site.model("secret", "base"), site.model("of-secret", "liar")
     card = site.hub.root / repo / "README.md"
@@ -360,20 +388,20 @@ def report(shared_site: served.Site) -> Report:
 
 def test_two_servers_at_the_same_moment_leave_one_open_discussion(site: Site, report: Report) -> None:
     repo = site.model("race", "liar")
-    api = HfApi(endpoint=site.hub.endpoint, token=OUTSIDER)
+    hub = discussion.Hub(HfApi(endpoint=site.hub.endpoint, token=OUTSIDER))
     commit = site.hub.commit_id(repo)
     # Both looked before either wrote.
-    assert discussion.write(api, repo, "outsider", report, commit, None) == "opened discussion 1"
-    told = discussion.write(api, repo, "outsider", report, commit, None)
+    assert discussion.write(hub, repo, "outsider", report, commit, None) == "opened discussion 1"
+    told = discussion.write(hub, repo, "outsider", report, commit, None)
     assert told == "closed discussion 2 again: 1 was opened at the same moment"
     assert [thread.status for thread in site.hub.discussions.of(repo)] == ["open", "closed"]
-    found = discussion.find(api, repo, "outsider")
+    found = discussion.find(hub, repo, "outsider")
     assert found is not None
     assert found.number == 1
 
 
 def test_a_report_without_end_is_cut(report: Report) -> None:
-    long = replace(report, findings=report.findings * 2000)
+    long = replace(report, findings=report.findings * 400)
     state = discussion.State("a" * 40, "fail")
     written = discussion._body(state, long)
     assert len(written.encode()) <= discussion.LONGEST

@@ -59,7 +59,7 @@ def test_answers_and_refusals_in_plain_words(visitor: Visit, tmp_path: Path) -> 
     said = visitor.compare("zoo/liar", "zoo/base")
     assert "shows no trace of zoo/base" in said and "distillation" in said and "liar" in said
     said = visitor.compare("zoo/twin", "zoo/base")
-    assert "common start" in said and "That is not descent" in said
+    assert "common start" in said and "No descent is shown" in said
 
     said = visitor.compare("zoo/locked", "zoo/base")
     assert "That model may not be read" in said and "gated" in said
@@ -188,7 +188,7 @@ def test_a_keyboard_is_enough(visitor: Visit) -> None:
     page.locator("summary", has_text="Badge").focus()
     page.keyboard.press("Enter")
     badge = page.locator("[id$=share-badge]").inner_text()
-    assert badge.startswith("[![weights: share only a start with") and badge.endswith(f"]({page.url})")
+    assert badge.startswith("[![weights: share a start with") and badge.endswith(f"]({page.url})")
 
 
 def test_the_declared_base_is_filled_in_and_names_are_offered(visitor: Visit, site: Site) -> None:

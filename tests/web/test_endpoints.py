@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import gradio as gr
 import httpx
 import pytest
+from gradio.context import LocalContext
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 from starlette.requests import Request
 
-from lineage_plugin.web.endpoints import visitor_of
+from lineage_plugin.web.endpoints import _is_gone, visitor_of
 from lineage_plugin.web.settings import Settings
 from tests.hub import TOKEN
-from tests.web.served import Site, wait
+from tests.web.served import EXAMPLES, Site, wait
 
 
 @pytest.fixture(scope="module")
@@ -126,14 +129,37 @@ def test_whoever_cancels_or_goes_away_frees_the_place(site: Site, client: Client
         site.hub.latency = 0.0
 
 
-def test_twenty_at_once_get_each_his_own(site: Site) -> None:
+@pytest.mark.parametrize("data", [[], ["examples/honest"], [None], {}])
+def test_a_hand_made_event_leaves_no_traceback(site: Site, capfd: pytest.CaptureFixture[str], data: Any) -> None:
+    told = httpx.post(f"{site.url}/gradio_api/call/compare", json={"data": data})
+    if told.status_code == 200:
+        answer = httpx.get(f"{site.url}/gradio_api/call/compare/{told.json()['event_id']}", timeout=60.0)
+        assert "event: error" in answer.text
+        assert "These values cannot be used" in answer.text
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("queue", [None, object()])
+def test_another_gradio_may_keep_its_queue_elsewhere(queue: object) -> None:
+    class Blocks:
+        _queue = queue
+
+    async def asked() -> bool:
+        LocalContext.event_id.set("an event")
+        LocalContext.blocks.set(Blocks())  # type: ignore[arg-type]
+        return await _is_gone(None)
+
+    assert not asyncio.run(asked())
+
+
+def test_twenty_at_once_get_each_his_own(site: Site, client: Client) -> None:
     asked = [("honest", "derived"), ("liar", "unrelated"), ("base", "identical"), ("twin", "shared-init")] * 5
 
-    clients = [Client(site.url, verbose=False, analytics_enabled=False) for _ in range(4)]
+    clients = [client, Client(site.url, verbose=False, analytics_enabled=False)]
 
     def ask(number: int) -> tuple[str, str]:
         name = asked[number][0]
-        report = clients[number % 4].predict(f"examples/{name}", "examples/base", api_name="/compare")
+        report = clients[number // 4 % 2].predict(f"examples/{name}", "examples/base", api_name="/compare")
         return report["suspect"]["id"], report["comparisons"][0]["relation"]
 
     with ThreadPoolExecutor(20) as pool:
@@ -142,15 +168,16 @@ def test_twenty_at_once_get_each_his_own(site: Site) -> None:
 
 
 def test_a_token_that_a_caller_sends_is_not_taken(site: Site) -> None:
-    site.hub.faults.gated.add("examples/liar")
+    shutil.copytree(EXAMPLES / "liar", site.hub.root / "acme" / "gated")
+    site.hub.faults.gated.add("acme/gated")
     site.hub.log.clear()
     try:
         client = Client(site.url, verbose=False, analytics_enabled=False, oauth_token=TOKEN, token=TOKEN)
         with pytest.raises(AppError) as error:
-            client.predict("examples/liar", "examples/base", api_name="/compare")
+            client.predict("acme/gated", "examples/base", api_name="/compare")
         assert "gated" in str(error.value)
         told = httpx.post(
-            f"{site.url}/gradio_api/call/v2/check", json={"model": "examples/liar", "oauth_token": TOKEN}, timeout=30.0
+            f"{site.url}/gradio_api/call/v2/check", json={"model": "acme/gated", "oauth_token": TOKEN}, timeout=30.0
         )
         answer = httpx.get(f"{site.url}/gradio_api/call/check/{told.json()['event_id']}", timeout=60.0)
         assert "event: error" in answer.text

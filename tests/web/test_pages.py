@@ -6,12 +6,14 @@ import base64
 import json
 import re
 from dataclasses import replace
+from importlib import resources
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lineage_plugin.judge.types import Declared
 from lineage_plugin.web import answer_page
 from lineage_plugin.web.jobs import Answer, Failed, Job, Update
 from lineage_plugin.web.settings import Settings
@@ -80,4 +82,16 @@ def test_files_are_in_the_page_itself() -> None:
     ]
     assert json.loads(base64.b64decode(found[0][2]))["schema"] == "lineage-report/1"
     assert base64.b64decode(found[1][2]).startswith(b"<!DOCTYPE html>")
-    assert "Answered before" in page
+    assert "Answered before, for the same commits: on 2026-11-21, 18:32 UTC." in page
+
+
+def test_a_shared_start_is_never_said_to_be_no_descent() -> None:
+    # It may be an early checkpoint.
+    pair = Job("compare", ("zoo/atlas-twin", "zoo/atlas"))
+    bare = Declared((), None, None, None, None)
+    report = replace(samples.twin(), command="compare", findings=(), declared=bare, verdict="pass")
+    shown = Page(answer_page.answered(Answer(pair, report), Settings(address="https://here"))).text
+    reading = resources.files("lineage_plugin.web").joinpath("static/reading.html").read_text(encoding="utf-8")
+    for said in (shown, reading):
+        assert "No descent is shown" in said and "early checkpoint" in said
+        assert not re.search("not descent|were trained apart|share only", said)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineage_plugin.judge.types import Declared, Report
+from lineage_plugin.judge.types import Declared, Evidence, Report
 from lineage_plugin.web import share
 from lineage_plugin.web.jobs import Answer, Job, Kind
 from tests.report import samples
@@ -72,6 +72,34 @@ def test_a_citation_names_models_commits_date_version_value_and_command() -> Non
     assert said.bibtex.count("{") == said.bibtex.count("}")
 
 
+@pytest.mark.parametrize(
+    ("sample", "repeats"),
+    [
+        (samples.derived, "This repeats the answer and its numbers: lineage check zoo/"),
+        (samples.closer, "This repeats the numbers: lineage check "),
+        (samples.found, "With the same registry this repeats the numbers: lineage scan "),
+    ],
+)
+def test_a_citation_says_what_its_command_repeats(sample: Any, repeats: str) -> None:
+    said = share.citation(answer(sample(), Job("check", ("zoo/x",))))
+    assert repeats in said.text and repeats.split(":")[0] in said.bibtex
+
+
+def test_equal_files_and_untossed_coins_have_no_e_value() -> None:
+    assert "E-value" not in share.citation(answer(samples.identical())).text
+    untossed = replace(samples.inconclusive().comparisons[0], evidence=Evidence(0.0, 0, 0, True))
+    assert "E-value" not in share.citation(answer(samples.report(untossed))).text
+
+
+def test_what_rests_on_calibrated_evidence_is_not_cited_by_its_coins() -> None:
+    weak = samples.comparison(evidence=replace(samples.comparison().evidence, log10_e=1.3))
+    for report in (samples.disguised(), samples.report(weak)):
+        said = share.citation(answer(report)).text
+        assert "zoo/atlas rests on calibrated evidence, not on exact coins." in said
+        assert "E-value" not in said
+    assert "E-value" in share.citation(answer(samples.derived())).text
+
+
 def test_a_badge_says_what_the_weights_show() -> None:
     made = share.badge(answer(pair(samples.derived)), "https://here/?suspect=a")
     found = re.fullmatch(r'\[!\[([^\]]*)\]\((\S+) "([^"]*)"\)\]\(https://here/\?suspect=a\)', made)
@@ -86,6 +114,7 @@ def test_no_badge_accuses() -> None:
     for report in (samples.unrelated(), samples.twin(), samples.inconclusive(), pair(samples.inconclusive)):
         assert share.badge(answer(report), "x") == ""
     assert share.badge(answer(samples.derived(), Job("scan", ("a/b",))), "x") == ""
+    assert "_no_descent_shown" in share.badge(answer(pair(samples.twin)), "x")
     assert "no_relation" in share.badge(answer(pair(samples.unrelated)), "x")  # nobody declared one
 
 

@@ -124,12 +124,18 @@ def guarded(address: str) -> None:
         {"host": f"evil.example:{port}", "origin": f"http://evil.example:{port}"},
         {"origin": "https://evil.example"},
         {"origin": "null"},
+        {"origin": "http://localhost:3000", "host": f"localhost:{port}"},
+        {"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"},
         {"host": f"127.0.0.1.evil.example:{port}"},
     ):
         assert httpx2.post(call, json=question, headers=foreign).status_code == 403, foreign
     assert httpx2.post(f"{address}/gradio_api/upload", files={"files": b"x"}).status_code == 404
     assert httpx2.get(f"{address}/gradio_api/file=/etc/passwd").status_code == 404
-    assert httpx2.post(call, content=b" " * (2 << 20)).status_code == 413
+    assert httpx2.get(f"{address}/gradio_api/dev/reload").status_code == 404
+    file = {"path": "http://evil.example/x", "url": "http://evil.example/x", "meta": {"_type": "gradio.FileData"}}
+    for body in ({"data": [file, "a/b"]}, {"data": [[["a/b"], [file]]]}, {"suspect": file, "base": "a/b"}):
+        assert httpx2.post(call, json=body).status_code == 400, body
+    assert httpx2.post(call, content=b" " * (65 << 10)).status_code == 413
 
     def endless() -> Iterator[bytes]:
         for _ in range(200):
@@ -178,6 +184,7 @@ def test_what_is_pushed_runs_by_itself(served: LocalHub, tmp_path: Path) -> None
         assert httpx2.post(f"{running.address}/gradio_api/upload", files={"files": b"x"}).status_code == 404
         as_proxied = httpx2.get(running.address, headers={"host": "acme-lineage.hf.space"})
         assert as_proxied.status_code == 200
+        assert "https://huggingface.co" in as_proxied.headers["content-security-policy"], "the Hub shows it in a frame"
         assert ended(running, signal.SIGTERM) == 0
     said = (folder / "output.txt").read_text()
     assert "hf_localHubOwner" not in said

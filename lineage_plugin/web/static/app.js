@@ -1,7 +1,8 @@
 // What gradio does not do: fields that offer names, copy buttons, the address of the page, and what is read out.
 (() => {
   const PAUSE = 4000; // milliseconds between two announcements of how far a question is
-  let told = "", at = 0, later = 0, shown = "", scrolled = null, held = null;
+  let told = "", at = 0, later = 0, shown = "", here = "", scrolled = null, held = null;
+  const read = new WeakMap(); // of each place of an answer, what was last brought into view
 
   const say = (text, now) => {
     const region = document.getElementById("lineage-said");
@@ -18,9 +19,15 @@
     const asked = new URLSearchParams(query);
     const theme = new URLSearchParams(location.search).get("__theme");
     if (theme) asked.set("__theme", theme);
-    history.replaceState(history.state, "", query + (theme ? `&__theme=${encodeURIComponent(theme)}` : ""));
+    const next = query + (theme ? `&__theme=${encodeURIComponent(theme)}` : "");
+    // Back leads to the question before; the first one takes the place of the page without any.
+    if (here && next !== here) history.pushState(null, "", next);
+    else history.replaceState(history.state, "", next);
+    here = next;
     if (window.parent !== window) window.parent.postMessage({ queryString: query.slice(1) }, "https://huggingface.co");
   };
+
+  addEventListener("popstate", () => { if (here && location.search !== here) location.reload(); });
 
   const visible = (element) => element.checkVisibility ? element.checkVisibility() : element.offsetParent !== null;
 
@@ -53,8 +60,13 @@
           const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
           part.scrollIntoView({ block: "nearest", behavior: still ? "auto" : "smooth" });
         }
-      } else if (scrolled === place) {
+      } else {
         scrolled = null;
+        if (read.get(place) !== part) {
+          read.set(place, part);
+          const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+          part.scrollIntoView({ block: "start", behavior: still ? "auto" : "smooth" });
+        }
       }
     }
   };
