@@ -21,6 +21,7 @@ from lineage_plugin.web.tabs import PRIVATE, TITLES, Form, Parts, form, link_val
 
 if TYPE_CHECKING:
     from lineage_plugin.web.desk import Desk
+    from lineage_plugin.web.guard import Listeners
 
 __all__ = ["build", "launch_options"]
 
@@ -28,14 +29,15 @@ _HOUR = 3600
 """Seconds; nothing of these pages makes files, but gradio may."""
 
 
-def build(settings: Settings, desk: Desk) -> gr.Blocks:
+def build(settings: Settings, desk: Desk, listeners: Listeners | None = None) -> gr.Blocks:
     """Build the pages and the endpoints; they are served by ``launch(**launch_options())``.
 
     Args:
         settings: Choices of the server.
         desk: Where questions are answered.
+        listeners: Which pages listen, where somebody knows.
     """
-    parts = Parts(Asking(desk, settings), Search(settings), settings)
+    parts = Parts(Asking(desk, settings, listeners), Search(settings), settings)
     kinds: list[Kind] = ["compare", "check", *(["scan"] if settings.registry else []), "tree"]  # type: ignore[list-item]
     ui: gr.Blocks
     title = "Lineage: where does a model come from?"

@@ -8,6 +8,8 @@ would show it as a pop-up: what goes wrong is a page, too.
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
@@ -17,6 +19,8 @@ import gradio as gr
 from lineage_plugin.web import answer_page
 from lineage_plugin.web.aside import Lookups
 from lineage_plugin.web.asked import asked
+from lineage_plugin.web.counts import counted
+from lineage_plugin.web.desk import UNSEEN
 from lineage_plugin.web.endpoints import visitor_of
 from lineage_plugin.web.failures import failed_of
 from lineage_plugin.web.jobs import Failed, Job, Kind, Update
@@ -26,6 +30,7 @@ from lineage_plugin.web.settings import Settings
 
 if TYPE_CHECKING:
     from lineage_plugin.web.desk import Desk, Ticket
+    from lineage_plugin.web.guard import Listeners
 
 __all__ = ["Asking", "Shown"]
 
@@ -33,6 +38,10 @@ Shown: TypeAlias = tuple[Any, ...]
 """Values of the outputs of an event, in order."""
 _AT_ONCE = 4
 """Cards whose bases are looked up at once."""
+_SOON, _TRIES = 5.0, 50
+"""Seconds in which a page that was answered at once begins to listen, and how often it is looked for."""
+_MOST_LINKS = 1000
+"""Links that were answered last; gradio tells of each more than once."""
 
 
 class Asking:
@@ -41,11 +50,14 @@ class Asking:
     Args:
         desk: Where questions are answered.
         settings: Choices of the server.
+        listeners: Which pages listen; None: all are taken to.
     """
 
-    def __init__(self, desk: Desk, settings: Settings) -> None:
+    def __init__(self, desk: Desk, settings: Settings, listeners: Listeners | None = None) -> None:
         self._desk = desk
         self._settings = settings
+        self._listeners = listeners
+        self._links: OrderedDict[str, None] = OrderedDict()
         self._running: dict[tuple[str, str, Kind], Ticket] = {}
         self._lookups = Lookups(_AT_ONCE, 2 * PATIENCE)
 
@@ -71,7 +83,31 @@ class Asking:
 
             return signed
 
-        async def anonymous(request: gr.Request, *texts: str | None) -> AsyncIterator[Shown]:
+        return self._anonymous(shown)
+
+    def answering_links(self, kind: Kind) -> Callable[..., Any]:
+        """Return the function that answers what a link or an example asks, see ``tabs.link_value``.
+
+        It asks without the visitor's sign-in: any page can lead his browser to a link, and he has pressed nothing.
+
+        Args:
+            kind: The kind of the question.
+        """
+
+        def shown(request: gr.Request, token: str | None, values: Sequence[Any]) -> AsyncIterator[Shown]:
+            once, *models = values[0] or ("",)
+            known = once in self._links
+            self._links[once] = None
+            if len(self._links) > _MOST_LINKS:
+                self._links.popitem(last=False)
+            named = None if known or not models else [(model, "") for model in models]
+            return self._answer(kind, named, request, None)
+
+        return self._anonymous(shown)
+
+    @staticmethod
+    def _anonymous(shown: Callable[..., AsyncIterator[Shown]]) -> Callable[..., Any]:
+        async def anonymous(request: gr.Request, *texts: Any) -> AsyncIterator[Shown]:
             async with _closing(shown(request, None, texts)) as pages:
                 async for page in pages:
                     yield page
@@ -123,6 +159,9 @@ class Asking:
 
         return anonymous
 
+    def _listens(self, request: gr.Request) -> bool:
+        return self._listeners is None or (request.session_hash or "") in self._listeners
+
     def _key(self, request: gr.Request, kind: Kind) -> tuple[str, str, Kind]:
         """Return what a running question is known by; the session is what the visitor says it is."""
         return visitor_of(request, self._settings), request.session_hash or "", kind
@@ -135,6 +174,8 @@ class Asking:
             return
         job, ticket, key = None, None, self._key(request, kind)
         try:
+            # Counted first: whoever sends ten thousand names is told so before each of them is looked at.
+            counted(Job(kind, tuple(model for model, _ in named)))
             job = Job(kind, tuple(asked(model, revision, settings=self._settings) for model, revision in named))
             if (before := self._running.get(key)) is not None:
                 before.cancel()
@@ -148,7 +189,11 @@ class Asking:
                         gr.Button(visible=False),
                         gr.Button(visible=True),
                     )
+                    heard = time.monotonic()
                     async for update in updates:
+                        heard = time.monotonic() if self._listens(request) else heard
+                        if time.monotonic() - heard > UNSEEN:
+                            ticket.cancel()  # gradio goes on whether anybody listens or not
                         yield answer_page.progress(job, update), gr.skip(), gr.skip()
                 answer = ticket.answer()
             finally:
@@ -159,6 +204,12 @@ class Asking:
             if answer is None:
                 raise Failed("cancelled", "The check was cancelled.")
             page = await asyncio.to_thread(answer_page.answered, answer, self._settings)
+            for _ in range(_TRIES):
+                if self._listens(request):
+                    break
+                await asyncio.sleep(_SOON / _TRIES)
+            else:
+                raise Failed("cancelled", "The check was cancelled.")  # an answer that nobody fetches would stay
         except Failed as failed:
             page = answer_page.failure(failed, job)
         except Exception as error:

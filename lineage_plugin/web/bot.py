@@ -153,7 +153,7 @@ class Bot:
             event = waiting.event
             try:
                 said = self._answer(event.repo)
-            except LineageError as error:
+            except (Failed, LineageError) as error:
                 said = self._failed(waiting, error)
             except Exception as error:
                 # Nothing that one event brings may end the thread; a message might hold anything, its type does not.
@@ -173,7 +173,7 @@ class Bot:
                 self._changed.wait(left)
         return None
 
-    def _failed(self, waiting: _Waiting, error: LineageError) -> str:
+    def _failed(self, waiting: _Waiting, error: Failed | LineageError) -> str:
         """Try again later where that may help; returns what to log."""
         said = one_line(str(error), 300).removeprefix(f"{waiting.event.repo}: ")
         later = isinstance(error, HubUnreachable) or (
@@ -220,7 +220,7 @@ class Bot:
             return ""
         if found is None and self._mode == "findings" and not discussion.worth_saying(report):
             return f"nothing to say of {commit[:12]}"
-        if not info.private and (secret := self._not_public(report)):
+        if secret := self._not_public(report, repo if info.private else ""):
             return f"not published: not everybody may see {secret}, which the report is about"
         return discussion.write(hub, repo, self._account, report, commit, found)
 
@@ -235,10 +235,14 @@ class Bot:
             raise TypeError("a check came to something else than a report")
         return answer.result
 
-    def _not_public(self, report: Report) -> str:
-        """Return a model that a report is about and that is hidden from the public; empty when there is none.
+    def _not_public(self, report: Report, private: str) -> str:
+        """Return a model that a report is about and that its readers may not see; empty when there is none.
 
-        The bot's token may open what a public card names, and nobody else may learn of it here.
+        The bot's token may open what a card names, and nobody else may learn of it here.
+
+        Args:
+            report: The report.
+            private: The repository, if it is private: its readers see other models of its owner, too.
         """
         from huggingface_hub import HfApi
 
@@ -251,7 +255,8 @@ class Bot:
             except HubUnreachable:
                 raise
             except HubError:
-                return model
+                if not private or model.partition("/")[0] != private.partition("/")[0]:
+                    return model
         return ""
 
     def _hub(self, *, anonymous: bool = False) -> discussion.Hub:

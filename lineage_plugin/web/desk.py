@@ -5,7 +5,8 @@ cancelled, takes too long, or nobody waits for it any more. One worker more than
 ready. The same question of several visitors is answered once, unless it came with a token of its own.
 
 The line is served in turns: of each visitor one question that waits, then of each the next. So whoever asks three
-things at once holds up nobody for longer than whoever asks one.
+things at once holds up nobody for longer than whoever asks one; and where there are two hands and more, one stays free
+of each visitor.
 """
 
 from __future__ import annotations
@@ -255,8 +256,10 @@ class Desk:
 
     def _dispatch(self) -> None:
         """Give questions to workers while hands are free."""
-        while not self._closed and self._waiting and len(self._working) < self._settings.at_once:
-            question = self._line()[0]
+        while not self._closed and len(self._working) < self._settings.at_once:
+            question = next(filter(self._may_begin, self._line()), None)
+            if question is None:
+                break
             line = question_line(question.job, self._settings, question.token)
             try:
                 worker = self._ready.pop(0) if self._ready else self._start()
@@ -265,15 +268,21 @@ class Desk:
                     question, Failed("busy", "This page is out of processes or memory. Try again in a minute.")
                 )
                 continue
-            if not worker.give(line):
-                # It has ended since; what it leaves is cleared away when that is heard.
-                continue
+            worker.give(line)
             self._waiting.remove(question)
             self._working.append(question)
             self._turn = max(self._turn, question.turn)
             question.worker, question.began, question.heard = worker, time.monotonic(), False
             question.update = Update(_STARTING)
         self._spare()
+
+    def _may_begin(self, question: _Question) -> bool:
+        """Return whether its visitors leave a hand free for others."""
+        most = max(1, self._settings.at_once - 1)
+        return any(
+            sum(any(other.visitor == ticket.visitor for other in one.tickets) for one in self._working) < most
+            for ticket in question.tickets
+        )
 
     def _start(self) -> Worker:
         worker = Worker(self._hear)

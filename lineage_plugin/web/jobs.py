@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from lineage_plugin.errors import LineageError
-
 if TYPE_CHECKING:
     from lineage_plugin.family.types import Family
     from lineage_plugin.judge.types import Report
@@ -79,8 +77,8 @@ class Answer:
     kept: bool = False
 
 
-class Failed(LineageError):
-    """A question without an answer.
+class Failed(Exception):
+    """A question without an answer: what a visitor is told. The package's own errors become one by way of ``failures``.
 
     Args:
         why: What kind of failure it is.

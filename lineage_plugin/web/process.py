@@ -95,15 +95,17 @@ class Worker:
         """Number of the process."""
         return self._process.pid
 
-    def give(self, line: bytes) -> bool:
-        """Give it a question; False when it has ended already."""
+    def give(self, line: bytes) -> None:
+        """Give it a question. That it has ended already is heard like any other end."""
         self.asked += 1
-        try:
+        # A pipe holds no more than some kilobytes: whoever gives must not wait for a process that does not read.
+        threading.Thread(target=self._write, args=(line,), name="lineage-question", daemon=True).start()
+
+    def _write(self, line: bytes) -> None:
+        # What does not get through is told by its end, which comes then.
+        with contextlib.suppress(OSError, ValueError):
             self._in.write(line)
             self._in.flush()
-        except (OSError, ValueError):
-            return False
-        return True
 
     def kill(self) -> None:
         """End it at once, whatever it is doing; :meth:`Worker.join` waits for that."""

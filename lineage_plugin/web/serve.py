@@ -147,9 +147,10 @@ def serve(
 
     alone = not settings.on_space and _is_loopback(host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1")
     frames = "'self' https://huggingface.co" if settings.on_space else "'none'"
-    guard = Middleware(Guard, hosts=LOCAL if alone else None, frames=frames, listeners=Listeners())
+    listeners = Listeners()
+    guard = Middleware(Guard, hosts=LOCAL if alone else None, frames=frames, listeners=listeners)
     with _until_signal() as ended, Desk(settings) as desk:
-        ui = build(settings, desk)
+        ui = build(settings, desk, listeners)
         server: Any = attach(ui, desk, settings, secret=secret, token=token) if secret else ui
         options: dict[str, Any] = {
             **launch_options(),

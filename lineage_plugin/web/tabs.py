@@ -104,7 +104,7 @@ def form(kind: Kind, parts: Parts) -> Form:
         **PRIVATE,
     )
     # The question comes along: when this event fires, the browser may not have filled the fields in yet.
-    by_link.change(parts.asking.answering(kind, _of_link), by_link, outputs, **PRIVATE)
+    by_link.change(parts.asking.answering_links(kind), by_link, outputs, **PRIVATE)
     stop.click(parts.asking.cancelling(kind), **PRIVATE)
     return Form(kind, fields, by_link)
 
@@ -206,11 +206,6 @@ def _asks(names: tuple[str, ...], revisions: int) -> Callable[[], list[Any]]:
 def link_value(texts: Sequence[str]) -> tuple[str, ...]:
     """Return what a form's ``by_link`` is set to so that it asks about models, even if it just did."""
     return (uuid.uuid4().hex, *texts)
-
-
-def _of_link(value: Sequence[str]) -> list[tuple[str, str]] | None:
-    # gradio says that it changed when a tab is opened for the first time, too.
-    return [(model, "") for model in value[1:]] or None
 
 
 def _paired(*texts: str) -> list[tuple[str, str]]:

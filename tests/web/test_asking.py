@@ -12,6 +12,7 @@ from starlette.requests import Request
 
 from lineage_plugin.web import search
 from lineage_plugin.web.asking import Asking
+from lineage_plugin.web.guard import Listeners
 from lineage_plugin.web.settings import Settings
 from tests.web.served import Site, silent
 
@@ -90,3 +91,67 @@ def test_look_ups_that_hang_hold_up_nobody(monkeypatch: pytest.MonkeyPatch) -> N
 async def anext_of(pages: Any) -> Any:
     """The next page; ``anext`` of a function that gradio calls."""
     return await pages.__anext__()
+
+
+def test_a_link_asks_once_and_with_nobodys_rights(shared_site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    asking = Asking(shared_site.desk, shared_site.settings)
+    monkeypatch.setattr("lineage_plugin.web.asking.may_sign_in", lambda settings: True)
+    answer, by_link = asking.answering("compare", named), asking.answering_links("compare")
+    hints = [{str(kind) for kind in one.__annotations__.values()} for one in (answer, by_link)]
+    assert "gr.OAuthToken | None" in hints[0] and "gr.OAuthToken | None" not in hints[1]
+
+    async def pages(value: tuple[str, ...]) -> list[Any]:
+        return [page async for page in by_link(request("10.0.0.1"), value)]
+
+    value = ("once", "examples:honest", "examples:base")
+    assert "lineage-answer" in asyncio.run(pages(value))[-1][0]
+    assert len(asyncio.run(pages(value))) == 1, "gradio tells of it again, and nothing is asked"
+    assert len(asyncio.run(pages(()))) == 1
+
+
+def test_nothing_is_answered_for_a_page_that_does_not_listen(
+    shared_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lineage_plugin.web.asking._SOON", 0.2)
+    listeners = Listeners()
+    asking = Asking(shared_site.desk, shared_site.settings, listeners)
+
+    async def last(session: str) -> str:
+        asked = asking.answering("compare", named)(request("10.0.0.1", session), "examples:honest", "examples:base")
+        return str([page async for page in asked][-1][0])
+
+    listeners.came("here")
+    assert "lineage-answer" in asyncio.run(last("here"))
+    assert "lineage-answer" not in asyncio.run(last("gone"))
+
+
+def test_a_page_that_stops_listening_gives_its_place_back(hanging: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lineage_plugin.web.asking.UNSEEN", 0.5)
+    listeners = Listeners()
+    listeners.came("mine")
+
+    async def leave() -> None:
+        asking = Asking(hanging.desk, hanging.settings, listeners)
+        pages = asking.answering("compare", named)(request("10.0.0.1", "mine"), "examples/honest", "examples/twin")
+        await anext_of(pages)
+        listeners.went("mine")
+        async for _ in pages:  # as gradio does
+            pass
+
+    asyncio.run(leave())
+    assert not hanging.busy()
+
+
+def test_names_without_number_are_counted_before_they_are_looked_at(shared_site: Site) -> None:
+    asking = Asking(shared_site.desk, shared_site.settings)
+
+    async def pages() -> list[Any]:
+        names = [("a/b", "")] * 200_000
+        return [page async for page in asking.answering("tree", lambda *_: names)(request("10.0.0.1"), "x")]
+
+    seen: list[object] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lineage_plugin.web.asking.asked", lambda *one, **_: seen.append(one))
+        said = asyncio.run(pages())[-1][0]
+    assert "Name 2 to 8 models" in said
+    assert not seen

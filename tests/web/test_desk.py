@@ -212,6 +212,33 @@ def test_the_line_is_served_in_turns_and_everybody_knows_his_place(hub: LocalHub
         assert desk.ask(HONEST, visitor="a").update().ahead == 0
 
 
+def test_one_visitor_leaves_a_hand_free(hub: LocalHub) -> None:
+    hub.latency = HANGING
+    with opened(hub, at_once=2) as desk:
+        first, second = desk.ask(HONEST, visitor="a"), desk.ask(LIAR, visitor="a")
+        eventually(lambda: at_work(first))
+        assert second.update().stage == "waiting"
+        hub.latency = 0.0  # what was asked before goes on hanging
+        assert relation(outcome(desk.ask(SAME, visitor="b"))) == "identical"
+        assert second.update().stage == "waiting"
+        first.cancel()
+        assert relation(outcome(second)) == "unrelated"
+
+
+def test_a_worker_that_does_not_read_holds_up_nobody(hub: LocalHub) -> None:
+    with opened(hub, models={f"many:{number}": EXAMPLES / "base" for number in range(3000)}) as desk:
+        eventually(lambda: desk._ready)
+        os.kill(desk._ready[0].pid, signal.SIGSTOP)
+        start = time.monotonic()
+        # Of more bytes than a pipe holds.
+        stuck = desk.ask(Job("check", ("many:1",)), visitor="a")
+        stuck.update()
+        assert relation(outcome(desk.ask(SAME, visitor="b"))) == "identical"
+        assert time.monotonic() - start < 30
+        stuck.cancel()
+        assert failure(stuck).why == "cancelled"
+
+
 def test_whoever_cancels_frees_the_slot_and_ends_the_process(hub: LocalHub) -> None:
     hub.latency = HANGING
     with opened(hub, at_once=1) as desk:
