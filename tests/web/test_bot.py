@@ -348,6 +348,12 @@ def test_a_public_discussion_tells_nothing_of_a_private_base(site: Site, capsys:
         site.hub.faults.private.add(repo)
         bot.take(Event(repo))
         log_line(capsys, f"{repo}: opened discussion 1")
+        # The bot may read both, but not whoever reads the private model of somebody else.
+        other = "elsewhere/of-secret"
+        shutil.copytree(site.hub.root / repo, site.hub.root / other)
+        site.hub.faults.private.add(other)
+        bot.take(Event(other))
+        log_line(capsys, f"{other}: not published: not everybody may see {base}, which the report is about")
     finally:
         bot.close()
         site.hub.faults.clear()

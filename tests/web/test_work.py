@@ -83,6 +83,11 @@ def test_a_family_tree_is_kept_unless_a_model_could_not_be_read(settings: Settin
         found = answer(settings, "tree", "examples/base", "examples/twin")
         assert not found.kept and not isinstance(found.result, Report)
         assert [member.state for member in found.result.models] == ["tested", "not read"]
+    # One that is not there takes the others along no more than one that is gated.
+    found = answer(settings, "tree", "examples/base", "no/where", "examples/honest")
+    assert not found.kept and not isinstance(found.result, Report)
+    assert [member.state for member in found.result.models] == ["tested", "not read", "tested"]
+    assert len(found.result.trees) == 1
 
 
 def test_models_that_are_offered_need_no_hub_and_do_not_show_where_they_are(settings: Settings, hub: LocalHub) -> None:
