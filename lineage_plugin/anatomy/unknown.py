@@ -98,7 +98,10 @@ def analyse_unknown(tensors: Mapping[str, TensorInfo], config: Mapping[str, obje
     ]
     left_out = sum(len(info.shape) > 1 for info in tensors.values()) - len(groups)
     if left_out:
-        limits.append(f"{left_out} weight tensors were left out: their output channels are not certain to be hidden.")
+        what = (
+            "1 weight tensor was left out: its" if left_out == 1 else f"{left_out} weight tensors were left out: their"
+        )
+        limits.append(f"{what} output channels are not certain to be hidden.")
     return Anatomy("unknown", False, len(groups), 0, tuple(groups), tuple(limits))
 
 

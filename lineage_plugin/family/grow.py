@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 
 from lineage_plugin.checkpoint.types import Cost
@@ -42,6 +43,10 @@ _CALIBRATED = (
     "evidence is as rare as it says was measured on models and is no theorem (docs/method.md)."
 )
 
+_OF_MERGES = (
+    "Who came first is not told of a merge: it lies between its parents, and looks like what each of them comes from."
+)
+
 
 def tree(models: Sequence[str], *, options: Options | None = None, progress: Progress | None = None) -> Family:
     """Find how several models are related, and choose a family tree.
@@ -73,7 +78,7 @@ def tree(models: Sequence[str], *, options: Options | None = None, progress: Pro
     for model, base, _ in named:
         declared.setdefault(frozenset((model, base)), base)
     found = all_links(opened, declared, options, progress)
-    links = found.links
+    links, hidden = _without_direction(opened, found.links)
     claims = claims_among(opened, named, links, found.unread)
     trees = families(len(opened), links, claims)
     members = tuple(one.counted() for one in opened)
@@ -88,7 +93,7 @@ def tree(models: Sequence[str], *, options: Options | None = None, progress: Pro
         pairs=len(links),
         tests=found.tests,
         unread=len(found.unread),
-        limits=_limits(opened, again, links, options),
+        limits=(*_limits(opened, again, links, options), *([_OF_MERGES] if hidden else [])),
         cost=sum((member.cost for member in members), Cost()),
         settings=Settings(bar=options.bar, seed=options.seed, budget=options.budget, fingerprints=options.fingerprints),
         hub=_hub(opened, options),
@@ -117,6 +122,19 @@ def exit_code(family: Family) -> int:
     )
     undecided = (claim for claim in family.claims if claim.standing == "undecided")
     return 3 if any(True for _ in itertools.chain(open_pairs, undecided)) else 0
+
+
+def _without_direction(opened: Sequence[Opened], links: Sequence[Link]) -> tuple[tuple[Link, ...], bool]:
+    """Take the direction from the links of merges; return the links, and whether one was taken.
+
+    A merge is about the mean of its parents, and nearer to what they have in common than any of them. By coefficients
+    that is the mark of an ancestor.
+    """
+    told = [
+        replace(link, direction="unclear") if opened[link.suspect].merge or opened[link.base].merge else link
+        for link in links
+    ]
+    return tuple(told), any(one.direction != other.direction for one, other in zip(told, links, strict=True))
 
 
 def _limits(opened: Sequence[Opened], again: Sequence[str], links: Sequence[Link], options: Options) -> tuple[str, ...]:

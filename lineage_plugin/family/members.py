@@ -39,6 +39,7 @@ class Opened:
         checkpoint: The model itself; None where only a fingerprint file was given.
         bases: The bases that it declares.
         notes: What is to be said of how it was read.
+        merge: Whether it declares that it is a merge, or several bases.
     """
 
     member: Member
@@ -46,6 +47,7 @@ class Opened:
     checkpoint: Checkpoint | None = None
     bases: tuple[BaseClaim, ...] = ()
     notes: tuple[str, ...] = ()
+    merge: bool = False
 
     def counted(self) -> Member:
         """Return the member with what reading it has cost by now."""
@@ -108,12 +110,13 @@ def _read(ref: str, options: Options, progress: Progress | None) -> Opened:
     shown = summarise(checkpoint, None)
     notes = tuple(f"{one_line(ref, 120)}: {note}" for note in (*checkpoint.notes, *ignored_files(checkpoint)))
     declares = tuple(base.id for base in bases)
+    merge = declaration.effective_relation == "merge" or len(bases) > 1
     if is_adapter(checkpoint):
         return Opened(Member(ref, shown, "adapter", None, _BARE, declares), None, checkpoint, bases, notes)
     kept = not checkpoint.local and is_near(checkpoint, options)
     fingerprint = made(checkpoint, options, progress)
     member = Member(ref, shown, "tested", "cache" if kept else "weights", "", declares)
-    return Opened(member, fingerprint, checkpoint, bases, notes)
+    return Opened(member, fingerprint, checkpoint, bases, notes, merge)
 
 
 def _key(one: Opened) -> object:

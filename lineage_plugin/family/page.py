@@ -10,7 +10,7 @@ import base64
 import hashlib
 import re
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lineage_plugin._links import DOCS, HOME
 from lineage_plugin._version import __version__
@@ -21,12 +21,12 @@ from lineage_plugin.family.types import Family, Link
 from lineage_plugin.findings import CODES
 from lineage_plugin.report import html_report, outline, phrases
 from lineage_plugin.report.hub import address
+from lineage_plugin.report.templates import as_ascii, own_markup, templates
 from lineage_plugin.text import one_line
 
-if TYPE_CHECKING:
-    import jinja2
-
 __all__ = ["MOST_PAIRS", "fragment", "page"]
+
+_TEMPLATES = "family/html"
 
 MOST_PAIRS = 500
 """Rows of the table of pairs; the JSON report has all."""
@@ -62,7 +62,7 @@ def fragment(family: Family) -> str:
     Returns:
         The article in an element of class ``lineage-report``; ASCII.
     """
-    return _ascii(f'<div class="lineage-report">\n{_article(family, 1)}</div>\n')
+    return as_ascii(f'<div class="lineage-report">\n{_article(family, 1)}</div>\n')
 
 
 def page(family: Family) -> str:
@@ -78,28 +78,28 @@ def page(family: Family) -> str:
     sheet = f"\n{outside.read_text(encoding='utf-8')}{html_report.sheet()}{_WIDTH}"
     digest = base64.b64encode(hashlib.sha256(sheet.encode()).digest()).decode()
     text: str = (
-        _templates()
+        templates(_TEMPLATES)
         .get_template("page.html")
         .render(
             models=phrases.plural(len(family.models), "model"),
-            article=_markup(_article(family, 0)),
-            sheet=_markup(sheet),
+            article=own_markup(_article(family, 0)),
+            sheet=own_markup(sheet),
             policy=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
             version=__version__,
             home=HOME,
             docs=DOCS,
         )
     )
-    return _ascii(text)
+    return as_ascii(text)
 
 
 def _article(family: Family, deep: int) -> str:
     svg = drawing.picture(family)
-    kind, sign, word = _VERDICTS[exit_code(family)]
+    kind, sign, word = _headline(family)
     pairs = [link for link in family.links if link.relation != "unrelated"]
     pairs += [link for link in family.links if link.relation == "unrelated"]
     text: str = (
-        _templates()
+        templates(_TEMPLATES)
         .get_template("article.html")
         .render(
             deep=deep,
@@ -108,7 +108,7 @@ def _article(family: Family, deep: int) -> str:
             word=word,
             summary=words.summary(family),
             caution=words.caution(family),
-            svg=_markup(svg),
+            svg=own_markup(svg),
             key=" ".join(said for mark, said in _KEYS if mark in svg),
             findings=[
                 {
@@ -117,8 +117,8 @@ def _article(family: Family, deep: int) -> str:
                     "link": CODES[found.code].help_uri,
                     "level": found.level,
                     "place": outline.placed(found.file, found.line) if found.file else "",
-                    "message": phrases.sentence(words.shortened(found.message)),
-                    "help": one_line(words.shortened(found.help), 600),
+                    "message": phrases.sentence(words.shortened(family, found.message)),
+                    "help": one_line(words.shortened(family, found.help), 600),
                 }
                 for found in family.findings
             ],
@@ -133,10 +133,21 @@ def _article(family: Family, deep: int) -> str:
             read=words.cost(family),
             created=f"{phrases.moment(family.created)}, lineage-plugin {__version__}",
             seed=str(family.settings.seed),
-            limits=[one_line(words.shortened(limit), 400) for limit in family.limits],
+            command=words.command(family),
+            limits=[one_line(words.shortened(family, limit), 400) for limit in family.limits],
         )
     )
     return text
+
+
+def _headline(family: Family) -> tuple[str, str, str]:
+    """Return kind, sign and words; what cannot be compared for its layout is a limit, and no open question."""
+    code = exit_code(family)
+    if code in (1, 2, 4) or words.is_open(family):
+        return _VERDICTS[code]
+    kind, sign, word = _VERDICTS[0]
+    compared = len(family.links) > sum(map(words.not_comparable, family.links))
+    return kind, sign, word if family.trees else "No family found" if compared else "Nothing compared"
 
 
 def _blocks(family: Family) -> list[dict[str, Any]]:
@@ -181,26 +192,3 @@ def _pair(family: Family, link: Link) -> dict[str, str]:
         "value": words.value(family, link),
         "cosine": "" if link.cosine is None else f"{link.cosine + 0.0:.3f}",
     }
-
-
-def _templates() -> jinja2.Environment:
-    import jinja2
-
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("lineage_plugin", "family/html"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def _markup(text: str) -> object:
-    """Mark text that this package wrote as safe: the picture, the article and the style sheet."""
-    import markupsafe
-
-    return markupsafe.Markup(text)  # noqa: S704
-
-
-def _ascii(text: str) -> str:
-    return text.encode("ascii", "xmlcharrefreplace").decode("ascii")

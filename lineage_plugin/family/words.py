@@ -7,12 +7,13 @@ The rules of :mod:`lineage_plugin.report.phrases` hold. Names of models pass thr
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 
 from lineage_plugin.family.claims import reversed_by
 from lineage_plugin.family.types import Branch, Claim, Family, Link
-from lineage_plugin.report import cautions, outline, phrases
+from lineage_plugin.report import cautions, outline, phrases, repeat
 from lineage_plugin.text import one_line
 
 __all__ = [
@@ -24,12 +25,15 @@ __all__ = [
     "branch",
     "caution",
     "claim",
+    "command",
     "cost",
     "counted",
     "dashed",
     "details",
     "heading",
+    "is_open",
     "label",
+    "not_comparable",
     "notes",
     "open_pairs",
     "others",
@@ -66,16 +70,22 @@ _STANDINGS = {
 }
 _MOST_REASONS = 8
 _MOST_BASES = 4
+_MOST_NAMED = 3
 
 
 def label(family: Family, at: int, limit: int = 120) -> str:
-    """Return the name of a model as it was given, a commit shortened to twelve digits."""
-    return one_line(shortened(family.models[at].name), limit) or "unnamed"
+    """Return the name of a model as it was given; a commit only where it tells two models apart, in twelve digits."""
+    name = family.models[at].name
+    bare = _COMMIT.sub("", name)
+    if bare != name and any(_COMMIT.sub("", one.name) == bare for one in family.models if one.name != name):
+        bare = _COMMIT.sub(r"@\1", name)
+    return one_line(bare, limit) or "unnamed"
 
 
-def shortened(text: str) -> str:
-    """Return a text in which commits behind names have twelve digits, as in the drawing."""
-    return _COMMIT.sub(r"@\1", text)
+def shortened(family: Family, text: str) -> str:
+    """Return a text in which no commit stands behind a name; of twelve digits where two models have one name."""
+    bare = {_COMMIT.sub("", one.name) for one in family.models}
+    return _COMMIT.sub("" if len(bare) == len(family.models) else r"@\1", text)
 
 
 def caution(family: Family) -> str:
@@ -89,27 +99,84 @@ def caution(family: Family) -> str:
 def summary(family: Family) -> str:
     """Say in one sentence what was found."""
     said = [phrases.plural(len(family.models), "model")]
-    sizes = ", ".join(str(len(tree.members)) for tree in family.trees)
+    sizes = [str(len(tree.members)) for tree in family.trees]
     if family.trees:
-        many = len(family.trees) > 1
-        said.append(f"{len(family.trees)} families, of {sizes}" if many else f"one family of {sizes}")
-    alone = sum(family.models[at].state == "tested" for at in others(family))
+        many = f"{len(sizes)} families, of {', '.join(sizes[:-1])} and {sizes[-1]}"
+        said.append(many if len(sizes) > 1 else f"one family of {sizes[0]}")
+    alone = [at for at in others(family) if family.models[at].state == "tested"]
     if alone:
-        said.append(f"{alone} in no family" if family.trees else "no family")
-    joined = sum(len(start) for start in family.starts)
-    if joined:
-        said.append(f"{joined} joined by a common random start")
+        said.append(f"{len(alone)} in no family" if family.trees else "no family")
+    joined = {at for start in family.starts for at in start}
+    if joined.intersection(alone):
+        # Of those alone: members of families are counted already.
+        count = len(joined.intersection(alone))
+        said[-1] += f", {count} of them {'shares' if count == 1 else 'share'} a random start with others"
+    elif joined:
+        said.append("families share a random start")
     for state, word in (("adapter", "adapter"), ("not read", "model")):
         count = sum(member.state == state for member in family.models)
         if count:
             said.append(f"{phrases.plural(count, word)} not {'tested' if state == 'adapter' else 'read'}")
-    open_pairs = sum(len(pairs) for _, pairs in undecided(family))
-    if open_pairs:
-        said.append(f"{phrases.plural(open_pairs, 'pair')} not decided")
-    refuted = sum(one.standing == "contradicted" for one in family.claims)
-    if refuted:
-        said.append(f"{phrases.plural(refuted, 'declared base')} contradicted")
-    return f"{said[0]}: {'; '.join(said[1:])}." if said[1:] else f"{said[0]}."
+    unsettled = sum(one.standing == "undecided" for one in family.claims)
+    if unsettled:
+        said.append(f"{phrases.plural(unsettled, 'declared base')} not decided")
+    open_ones = _open_beside_claims(family)
+    beyond = sum(map(not_comparable, open_ones))
+    if len(open_ones) > beyond:
+        said.append(f"{phrases.plural(len(open_ones) - beyond, 'pair')} not decided")
+    if beyond:
+        said.append(f"{phrases.plural(beyond, 'pair')} that cannot be compared")
+    counts = f"{said[0]}: {'; '.join(said[1:])}." if said[1:] else f"{said[0]}."
+    return " ".join(filter(None, [_contradicted(family), counts]))
+
+
+def _contradicted(family: Family) -> str:
+    """Name the cards that the weights do not support; empty without any."""
+    found = [one for one in family.claims if one.standing == "contradicted"]
+    named = [f"the card of {label(family, one.model)} names {label(family, one.base)}" for one in found[:_MOST_NAMED]]
+    if len(found) > _MOST_NAMED:
+        left = len(found) - _MOST_NAMED
+        named.append("another card names another model" if left == 1 else f"{left} further cards name other models")
+    if not named:
+        return ""
+    listed = " and ".join(filter(None, [", ".join(named[:-1]), named[-1]]))
+    return f"{listed[0].upper()}{listed[1:]}; the weights do not support {'that' if len(found) == 1 else 'these'}."
+
+
+def _open_beside_claims(family: Family) -> list[Link]:
+    """Return the open pairs in which no card names the base: those are told as declared bases."""
+    declared = {frozenset((one.model, one.base)) for one in family.claims}
+    return [
+        link for _, links in undecided(family) for link in links if frozenset((link.suspect, link.base)) not in declared
+    ]
+
+
+def not_comparable(link: Link) -> bool:
+    """Return whether nothing of two models could be set against each other, for their layouts or sizes."""
+    coins = link.evidence
+    return link.relation == "inconclusive" and not coins.coins and not any(stage.coins for stage in coins.stages)
+
+
+def is_open(family: Family) -> bool:
+    """Return whether a declared base is not decided, or it is open whether compared models are of one family."""
+    return any(one.standing == "undecided" for one in family.claims) or any(
+        not not_comparable(link) for link in _open_beside_claims(family)
+    )
+
+
+def command(family: Family) -> str:
+    """Return the command that grows the tree again; empty where a name means nothing elsewhere."""
+    models = []
+    for one in family.models:
+        by_commit = one.origin != "file" and one.model.revision
+        models.append(f"{one.model.id}@{one.model.revision}" if by_commit else one.name)
+        if repeat.is_elsewhere(models[-1]):
+            return ""
+    settings = family.settings
+    options = ["--seed", str(settings.seed), "--bar", f"{settings.bar:g}"]
+    options += [] if settings.fingerprints == "auto" else ["--fingerprints", settings.fingerprints]
+    options += [] if settings.budget is None else ["--budget", str(settings.budget)]
+    return " ".join(["lineage", "tree", *(shlex.quote(one_line(word, 300)) for word in (*models, *options))])
 
 
 def others(family: Family) -> list[int]:
@@ -280,8 +347,11 @@ def cost(family: Family) -> str:
 
 
 def details(family: Family, at: int) -> str:
-    """Return size, architecture and format of a model; empty where nothing is known."""
-    return ", ".join(outline.details(family.models[at].model))
+    """Return size, architecture and format of a model, and the commit that its name leaves out; empty without any."""
+    model = family.models[at].model
+    commit = (model.revision or "")[:12]
+    left_out = commit and commit not in label(family, at, 400)
+    return ", ".join([*outline.details(model), *([f"commit {one_line(commit, 12)}"] if left_out else [])])
 
 
 def counted(links: Sequence[Link]) -> str:

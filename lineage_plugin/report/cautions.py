@@ -36,6 +36,13 @@ _VERDICTS = {
     "fail": HONEST_MISTAKE,
     "undecided": "This is no answer: it speaks neither for the card nor against it.",
 }
+_UNSEEN_WEIGHTS = {
+    "LIN202": "a declared base could not be opened",
+    "LIN301": "they are in a file that could run code, which is not opened",
+    "LIN302": "a file could not be read",
+    "LIN303": "they are stored in a way that is not decoded",
+    "LIN304": "there were no units to compare",
+}
 _RELATIVE = (
     "A model of the registry is a relative. That need not be the one it was made from, which the registry may not "
     "hold, and the weights do not tell whether anybody did wrong."
@@ -83,6 +90,12 @@ def caution(report: Report) -> str:
         return _PAIR[report.comparisons[0].relation]
     if report.verdict == "pass" and not report.comparisons:
         return "No weights were compared, so nothing is said about them."
+    if outline.nothing_compared(report):
+        codes = {found.code for found in report.findings if found.level == "error"}
+        return f"This says nothing about the weights: {'; '.join(_UNSEEN_WEIGHTS[code] for code in sorted(codes))}."
+    if outline.banner(report).kind == "pass" and (warnings := outline.warned(report)):
+        read = f"there {'is' if warnings == 1 else 'are'} {phrases.plural(warnings, 'warning')} to read below"
+        return f"No error was found, but {read}. That does not mean that the card is complete."
     return _VERDICTS[report.verdict]
 
 

@@ -16,7 +16,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lineage_plugin._links import DOCS, HOME
 from lineage_plugin._version import __version__
@@ -27,12 +27,12 @@ from lineage_plugin.report import cautions, drawing, outline, parents, phrases, 
 from lineage_plugin.report.hub import address
 from lineage_plugin.report.places import place
 from lineage_plugin.report.repeat import command
+from lineage_plugin.report.templates import as_ascii, own_markup, templates
 from lineage_plugin.text import one_line
 
-if TYPE_CHECKING:
-    import jinja2
-
 __all__ = ["fragment", "render", "render_all", "sheet"]
+
+_TEMPLATES = "report/html"
 
 MOST_ROWS = 500
 """Rows of a table; the JSON report has all."""
@@ -113,18 +113,18 @@ def render_all(reports: Sequence[Report], *, color: bool = False, width: int = 8
     styles = "\n" + _file("page.css") + sheet()
     digest = base64.b64encode(hashlib.sha256(styles.encode()).digest()).decode()
     page = (
-        _templates()
+        templates(_TEMPLATES)
         .get_template("page.html")
         .render(
             models=[_model_section(f"model-{number}", report) for number, report in enumerate(reports, 1)],
-            sheet=_markup(styles),
+            sheet=own_markup(styles),
             policy=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
             version=__version__,
             home=HOME,
             docs=DOCS,
         )
     )
-    return _ascii(page)
+    return as_ascii(page)
 
 
 def fragment(report: Report, *, anchor: str = "report") -> str:
@@ -140,8 +140,8 @@ def fragment(report: Report, *, anchor: str = "report") -> str:
     Returns:
         The article in an element of class ``lineage-report``.
     """
-    article = _templates().get_template("article.html").module.article  # type: ignore[attr-defined]
-    return _ascii(f'<div class="lineage-report">\n{article(_model_section(anchor, report), 1, True)}</div>\n')
+    article = templates(_TEMPLATES).get_template("article.html").module.article  # type: ignore[attr-defined]
+    return as_ascii(f'<div class="lineage-report">\n{article(_model_section(anchor, report), 1, True)}</div>\n')
 
 
 def sheet() -> str:
@@ -156,31 +156,8 @@ def _file(name: str) -> str:
     return resources.files(__package__).joinpath("html").joinpath(name).read_text(encoding="utf-8")
 
 
-def _ascii(page: str) -> str:
-    return page.encode("ascii", "xmlcharrefreplace").decode("ascii")
-
-
-def _templates() -> jinja2.Environment:
-    import jinja2
-
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("lineage_plugin", "report/html"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def _markup(text: str) -> object:
-    """Mark text that this package wrote as safe: pictures and the style sheet."""
-    import markupsafe
-
-    return markupsafe.Markup(text)  # noqa: S704
-
-
 def _model_section(anchor: str, report: Report) -> dict[str, Any]:
-    kind, word = outline.headline(report)
+    kind, word = outline.banner(report)
     repeated, repeats = command(report)
     return {
         "anchor": anchor,
@@ -189,7 +166,7 @@ def _model_section(anchor: str, report: Report) -> dict[str, Any]:
         "sign": _SIGNS[kind],
         "summary": phrases.summary(report),
         "caution": cautions.caution(report),
-        "name": one_line(report.suspect.id, 200) or "unnamed",
+        "name": _name(report),
         "subject": _subject(report, report.suspect),
         "declares": _capital(outline.declares(report.declared, one_line, outline.placed)),
         "created": phrases.moment(report.created),
@@ -209,6 +186,13 @@ def _model_section(anchor: str, report: Report) -> dict[str, Any]:
         "command": repeated,
         "repeats": _COMMAND_NOTES[repeats],
     }
+
+
+def _name(report: Report) -> str:
+    """Return what a report is about: of a pair, where nobody declared anything, both models."""
+    both = outline.is_pair(report) or (report.command == "compare" and len(report.comparisons) == 1)
+    models = [report.suspect, *(one.base for one in report.comparisons if both)]
+    return " and ".join(one_line(model.id, 200) or "unnamed" for model in models)
 
 
 def _subject(report: Report, model: ModelSummary) -> dict[str, Any]:
@@ -270,7 +254,7 @@ def _comparison(comparison: Comparison, report: Report, anchor: str) -> dict[str
         "calibrated": searched.calibrated(comparison),
         "stages": searched.stages(comparison.evidence),
         "pictures": [
-            {"title": title, "svg": _markup(svg), "key": _key(svg, kind, comparison)}
+            {"title": title, "svg": own_markup(svg), "key": _key(svg, kind, comparison)}
             for kind, title, svg in pictures
             if svg
         ],
@@ -326,7 +310,7 @@ def _merge(merge: Merge) -> dict[str, Any]:
     held = [dict(parent.layers) for parent in shown]
     svg = drawing.estimates(shown, "Weight of each parent")
     return {
-        "svg": _markup(svg),
+        "svg": own_markup(svg),
         "key": _key(svg, "estimates"),
         "rows": _rows(parents.weights(merge, width=200, unicode=False)),
         "summary": parents.merge_summary(merge),
@@ -350,7 +334,7 @@ def _closest(report: Report) -> dict[str, Any] | None:
     rows = _rows(parents.candidates(closest, width=200))
     svg = drawing.estimates(closest.candidates, "Weight of each candidate") if rows else ""
     return {
-        "svg": _markup(svg),
+        "svg": own_markup(svg),
         "key": _key(svg, "estimates"),
         "rows": rows,
         "answer": parents.answer(closest),
@@ -383,7 +367,7 @@ def _coded(text: str) -> object:
     """Show what stands between backticks as code; everything is escaped before."""
     import markupsafe
 
-    return _markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(markupsafe.escape(text))))
+    return own_markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(markupsafe.escape(text))))
 
 
 def _settings(report: Report) -> list[tuple[str, str]]:

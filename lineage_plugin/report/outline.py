@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Headline",
     "Said",
+    "banner",
     "best_match",
     "counted",
     "declares",
@@ -25,12 +26,16 @@ __all__ = [
     "is_declared",
     "is_pair",
     "limits",
+    "nothing_compared",
     "placed",
     "relation_alone",
     "sentences",
     "total",
+    "warned",
 ]
 
+_CANNOT_SHOW = frozenset({"LIN202", "LIN301", "LIN302", "LIN303", "LIN304"})
+"""Errors that say that something could not be looked at, not that it is wrong."""
 _MOST_BASES = 8
 _MOST_GROUPS = 8
 _MOST_LICENCES = 16
@@ -96,6 +101,40 @@ def headline(report: Report) -> Headline:
     if used is not None and (used.off or used.excepted or used.levels):
         return Headline("note", "PASS UNDER THE POLICY")
     return Headline("pass", "PASS")
+
+
+def nothing_compared(report: Report) -> bool:
+    """Return whether a check failed only because nothing could be compared: then the weights say nothing."""
+    errors = {finding.code for finding in report.findings if finding.level == "error"}
+    return (
+        report.command == "check"
+        and report.verdict == "fail"
+        and not report.comparisons
+        and bool(errors)
+        and errors <= _CANNOT_SHOW
+    )
+
+
+def banner(report: Report) -> Headline:
+    """Return the headline for a page, whose readers have not heard of the method and may pass on a word or two.
+
+    A failure to compare is no failure of the model, a pass names the warnings beside it, and a pair without a trace is
+    not called unrelated, which nobody can know.
+    """
+    kind, word = headline(report)
+    if nothing_compared(report):
+        return Headline("note", "NOTHING COMPARED")
+    if is_pair(report) and report.comparisons[0].relation == "unrelated" and kind == "note":
+        return Headline("note", "NO RELATION FOUND")
+    warnings = warned(report)
+    if kind == "pass" and warnings:
+        return Headline("pass", f"PASS, WITH {phrases.plural(warnings, 'warning').upper()}")
+    return Headline(kind, word)
+
+
+def warned(report: Report) -> int:
+    """Return the number of warnings."""
+    return sum(finding.level == "warning" for finding in report.findings)
 
 
 def is_declared(report: Report, comparison: Comparison) -> bool:

@@ -8,20 +8,19 @@ Whatever a model, the Hub or a visitor says reaches a template as plain text tha
 from __future__ import annotations
 
 import base64
-import functools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lineage_plugin.judge.types import Report
 from lineage_plugin.report import html_report, phrases, render
+from lineage_plugin.report.templates import own_markup, templates
 from lineage_plugin.text import one_line
 from lineage_plugin.web import share
 from lineage_plugin.web.jobs import Answer, Failed, Failure, Job, Update
 from lineage_plugin.web.settings import Settings
 
-if TYPE_CHECKING:
-    import jinja2
-
 __all__ = ["answered", "failure", "note", "offers", "progress"]
+
+_TEMPLATES = "web/static"
 
 _STAGES = {
     "waiting": "Waiting for its turn",
@@ -115,7 +114,7 @@ def answered(answer: Answer, settings: Settings) -> str:
     query = share.query(job)
     return _write(
         "answer.html",
-        article=_markup(article),
+        article=own_markup(article),
         summary=summary,
         kept=answer.kept,
         created=phrases.moment(result.created),
@@ -175,23 +174,4 @@ def _data(text: str, mime: str) -> str:
 
 
 def _write(name: str, **values: Any) -> str:
-    return _templates().get_template(name).render(values)
-
-
-@functools.cache
-def _templates() -> jinja2.Environment:
-    import jinja2
-
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("lineage_plugin", "web/static"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def _markup(text: str) -> object:
-    import markupsafe
-
-    return markupsafe.Markup(text)  # noqa: S704  # written by the templates of the reports
+    return templates(_TEMPLATES).get_template(name).render(values)

@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode
 from lineage_plugin._links import HOME
 from lineage_plugin._version import __version__
 from lineage_plugin.judge.types import Report
-from lineage_plugin.report import outline, phrases, repeat
+from lineage_plugin.report import cautions, outline, phrases, repeat
 from lineage_plugin.text import one_line
 from lineage_plugin.web.jobs import Answer, Job, Kind
 
@@ -105,14 +105,15 @@ def read_query(values: Mapping[str, str]) -> Asked | None:
 
 
 def file_name(job: Job, suffix: str) -> str:
-    """Return what a downloaded answer is called, such as ``lineage-owner-name.html``.
+    """Return what a downloaded answer is called, such as ``lineage-owner-name.html``; a pair is called after both.
 
     Args:
         job: The question.
         suffix: What it ends in, without the dot.
     """
-    first = job.models[0].partition("@")[0] if job.models else ""
-    named = re.sub(r"[^A-Za-z0-9._]+", "-", first).strip("-.")[:80]
+    about = job.models[: 2 if job.kind == "compare" else 1]
+    parts = [re.sub(r"[^A-Za-z0-9._]+", "-", one.partition("@")[0]).strip("-.")[:80] for one in about]
+    named = "-".join(filter(None, parts))
     return f"lineage-{'tree-' if job.kind == 'tree' else ''}{named or 'report'}.{suffix}"
 
 
@@ -135,8 +136,9 @@ def citation(answer: Answer) -> Citation:
     repeated = _repeated(answer)
     date = one_line(result.created, 40)[:10]
     parts = [f"lineage-plugin {__version__}. {title}. {date}.", found, f"{commits}." if commits else ""]
-    text = " ".join(filter(None, [*parts, repeated, f"({HOME})"]))
-    note = " ".join(filter(None, [found, f"{commits}." if commits else "", repeated]))
+    careful = _caution(result)
+    text = " ".join(filter(None, [*parts, repeated, f"({HOME})", careful]))
+    note = " ".join(filter(None, [found, f"{commits}." if commits else "", repeated, careful]))
     key = re.sub(r"[^a-z0-9]+", "-", f"lineage {named} {date}".lower()).strip("-")[:80]
     year = date[:4] if re.match(r"\d{4}", date) else ""
     bibtex = "\n".join(
@@ -217,10 +219,19 @@ def _repeated(answer: Answer) -> str:
     if isinstance(answer.result, Report):
         command, repeats = repeat.command(answer.result)
         return f"{_REPEATS[repeats]}: {command}" if command else ""
-    if any(repeat.is_elsewhere(one.id) for one in _models(answer.result)):
-        return ""
-    models = " ".join(f"{one.id}@{one.revision}" if one.revision else one.id for one in _models(answer.result))
-    return f"This repeats the tree: lineage tree {one_line(models, 1000)}"
+    from lineage_plugin.family import words
+
+    command = words.command(answer.result)
+    return f"This repeats the tree: {command}" if command else ""
+
+
+def _caution(result: Report | Family) -> str:
+    """Say what an answer must not be taken for; a quotation travels without the page."""
+    if isinstance(result, Report):
+        return cautions.caution(result)
+    from lineage_plugin.family import words
+
+    return words.caution(result)
 
 
 def _latex(text: str) -> str:

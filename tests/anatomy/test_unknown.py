@@ -31,7 +31,7 @@ def test_groups_of_an_unknown_graph_are_per_tensor_and_not_exact() -> None:
         assert group.key == ("channels", number, 0)
         assert (group.swap, group.flip, vectors.odd) == (True, False, False)
     assert "not known" in anatomy.limits[0]
-    assert "1 weight tensors were left out" in anatomy.limits[1]
+    assert "1 weight tensor was left out: its" in anatomy.limits[1]
 
 
 def test_only_axes_that_another_tensor_reads_are_hidden() -> None:

@@ -196,6 +196,25 @@ def test_a_chain_and_siblings_of_an_absent_parent(tmp_path: Path) -> None:
     assert joined(absent, absent.trees[0]) == {frozenset(("middle", "last")), frozenset(("middle", "sibling"))}
 
 
+def test_who_came_first_is_not_told_of_a_merge(tmp_path: Path) -> None:
+    parents = [load_file(EXAMPLES / name / "model.safetensors") for name in ("base", "honest")]
+    merge = tuned(EXAMPLES / "base", tmp_path / "merge", 0.0, 3, of="examples/honest")
+    mean = {
+        name: ((tensor.astype(np.float32) + parents[1][name].astype(np.float32)) / 2).astype(tensor.dtype)
+        for name, tensor in parents[0].items()
+    }
+    save_file(mean, merge / "model.safetensors")
+    given = [example("base"), example("honest"), str(merge)]
+    # By coefficients it looks like what its parent comes from.
+    assert [found.code for found in tree(given).findings] == ["LIN103"]
+    for card in ("base_model: [examples/base, examples/honest]", "base_model: x/y\nbase_model_relation: merge"):
+        (merge / "README.md").write_text(f"---\n{card}\n---\n")
+        family = tree(given)
+        assert {link.direction for link in family.links if 2 in (link.suspect, link.base)} == {"unclear"}
+        assert family.findings == () and (family.trees[0].start, family.trees[0].rooted) == (0, "declared")
+        assert any("not told of a merge" in limit for limit in family.limits)
+
+
 def test_what_cannot_be_read_is_a_node_and_the_rest_stands(tmp_path: Path) -> None:
     broken = copy("base", tmp_path / "broken")
     (broken / "model.safetensors").write_bytes(b"\xff" * 100)

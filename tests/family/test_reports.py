@@ -18,6 +18,7 @@ from lineage_plugin import UsageError
 from lineage_plugin.checkpoint.types import Cost
 from lineage_plugin.family import words
 from lineage_plugin.family.drawing import picture
+from lineage_plugin.family.grow import exit_code
 from lineage_plugin.family.page import fragment
 from lineage_plugin.family.plain import from_plain, to_plain
 from lineage_plugin.family.report import formats, json_report, render
@@ -226,7 +227,47 @@ def test_commits_in_running_text_are_as_short_as_in_the_drawing() -> None:
     said = f"zoo/liar@{commit}: the weights do not support zoo/base@{commit} as the base"
     page = fragment(replace(family(), findings=(finding("LIN101", said, help=said),), limits=(said,)))
     assert commit not in page
-    assert page.count(f"zoo/liar@{commit[:12]}: the weights do not support zoo/base@{commit[:12]} as") == 3
+    assert page.count("zoo/liar: the weights do not support zoo/base as") == 3
+    # Two commits of one model are told apart.
+    twice = tuple(replace(one, name=f"zoo/base@{at:040d}") for at, one in enumerate(family().models))
+    page = fragment(replace(family(), models=twice, limits=(said,)))
+    assert f"zoo/liar@{commit[:12]}: the weights do not support zoo/base@{commit[:12]} as" in page
+
+
+def test_a_commit_stands_in_the_details_and_not_in_the_name() -> None:
+    commit = "6ba99f4e" * 5
+    before = family()
+    first = replace(before.models[0], name=f"zoo/base@{commit}", model=replace(before.models[0].model, revision=commit))
+    page = fragment(replace(before, models=(first, *before.models[1:])))
+    assert "zoo/base@" not in page and page.count(f"commit {commit[:12]}") == 1
+
+
+def test_what_is_contradicted_is_named_first() -> None:
+    said = words.summary(family())
+    assert said.startswith("The card of owner/model-8 names owner/model-0; the weights do not support that. 9 models: ")
+    assert "2 families, of 3 and 2; 2 in no family; families share a random start; " in said
+    many = replace(family(), claims=tuple(claim(at, 0, "contradicted") for at in range(3, 8)))
+    assert "owner/model-5 names owner/model-0 and 2 further cards name other models; the" in words.summary(many)
+
+
+def test_layouts_that_cannot_be_compared_are_no_headline() -> None:
+    calm = replace(family(), claims=(), findings=(), models=tuple(replace(one, exit_code=0) for one in family().models))
+    untossed = replace(calm.links[5], evidence=replace(calm.links[5].evidence, coins=0, heads=0))
+    limited = replace(calm, links=(*calm.links[:5], untossed, calm.links[6]))
+    assert exit_code(calm) == exit_code(limited) == 3
+    assert "Not everything is decided</p>" in fragment(calm) and "Not everything" not in fragment(limited)
+    assert "1 pair that cannot be compared" in words.summary(limited)
+    unsettled = replace(limited, claims=(claim(5, 4, "undecided"),))
+    assert "Not everything is decided</p>" in fragment(unsettled)
+    assert "1 declared base not decided" in words.summary(unsettled) and "pair" not in words.summary(unsettled)
+
+
+def test_a_tree_says_how_it_is_repeated() -> None:
+    command = words.command(family())
+    assert command.startswith("lineage tree owner/model-0 owner/model-1 ") and command.endswith(" --seed 0 --bar 9")
+    assert f'<pre tabindex="0" aria-label="Command">{command}</pre>' in fragment(family())
+    offered = (member("examples:base"), *family().models[1:])
+    assert words.command(replace(family(), models=offered)) == ""
 
 
 @pytest.mark.parametrize("name", ["owner/model", EVIL, "x" * 400])

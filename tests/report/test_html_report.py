@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from lineage_plugin.api import check
 from lineage_plugin.arguments import parser
 from lineage_plugin.cli import main
-from lineage_plugin.findings import CODES, finding
+from lineage_plugin.findings import CODES, Finding, finding
 from lineage_plugin.judge.types import (
     ChainLink,
     Declared,
@@ -239,7 +239,8 @@ def test_the_command_gives_the_same_report_again(name: str, policy: str, tmp_pat
 @pytest.mark.parametrize("sample", samples.ALL)
 def test_the_banner_says_what_the_other_formats_say(sample: Any) -> None:
     report = sample()
-    kind, word = outline.headline(report)
+    kind, word = outline.banner(report)
+    assert outline.headline(report).kind == kind
     (shown,) = re.findall(
         r'<div class="verdict (\w+)">\n<p class="word"><span[^>]*>[^<]*</span> ([^<]*)</p>', render(report, "html")
     )
@@ -251,6 +252,47 @@ def test_a_pass_by_policy_is_not_shown_as_a_pass() -> None:
     policy = PolicyUse("p.yml", off=("LIN101",))
     text = render(replace(derived, settings=replace(derived.settings, policy=policy)), "html")
     assert '<div class="verdict note">' in text and "Pass under the policy</p>" in text
+
+
+def words_of(report: Report) -> str:
+    """The headline of a page."""
+    (shown,) = re.findall(r'<p class="word"><span[^>]*>[^<]*</span> ([^<]*)</p>', render(report, "html"))
+    return str(shown)
+
+
+def test_what_could_not_be_read_fails_nobody() -> None:
+    unopened = Finding("LIN202", "error", "the declared base could not be opened")
+    report = replace(samples.derived(), comparisons=(), findings=(unopened,), verdict="fail")
+    text = render(report, "html")
+    assert words_of(report) == "Nothing compared" and '<div class="verdict note">' in text
+    assert "This says nothing about the weights: a declared base could not be opened." in text
+    assert "Ask before you accuse" not in text
+    assert "FAIL: " in render(report, "text") and '"verdict": "fail"' in render(report, "json")
+    # A contradiction beside it stays one.
+    wrong = replace(report, findings=(unopened, Finding("LIN101", "error", "the weights do not support it")))
+    assert words_of(wrong) == "Fail" and "Ask before you accuse" in render(wrong, "html")
+
+
+def test_a_pass_names_its_warnings() -> None:
+    warnings = tuple(Finding("LIN203", "warning", f"odd {at}") for at in range(3))
+    report = replace(samples.derived(), findings=warnings)
+    assert words_of(report) == "Pass, with 3 warnings"
+    assert "there are 3 warnings to read below" in render(report, "html")
+    assert "PASS: " in render(report, "text")
+
+
+def test_a_pair_is_named_by_both_and_never_called_unrelated() -> None:
+    report = replace(
+        samples.unrelated(),
+        command="compare",
+        findings=(),
+        verdict="pass",
+        declared=Declared((), None, None, None, None),
+    )
+    text = render(report, "html")
+    both = f"{report.suspect.id} and {report.comparisons[0].base.id}"
+    assert words_of(report) == "No relation found" and f'class="name">{both}</h1>' in text
+    assert '"relation": "unrelated"' in render(report, "json")
 
 
 def figures(report: Report) -> dict[str, str]:

@@ -53,7 +53,7 @@ def test_answers_and_refusals_in_plain_words(visitor: Visit, tmp_path: Path) -> 
     assert "The answer is there." in page.inner_text("#lineage-said")
     with page.expect_download() as download:
         page.get_by_role("link", name="Download JSON").click()
-    assert download.value.suggested_filename == "lineage-zoo-honest.json"
+    assert download.value.suggested_filename == "lineage-zoo-honest-zoo-base.json"
     assert json.loads(Path(download.value.path()).read_text())["comparisons"][0]["relation"] == "derived"
 
     said = visitor.compare("zoo/liar", "zoo/base")

@@ -77,8 +77,8 @@ def test_files_are_in_the_page_itself() -> None:
     page = answer_page.answered(Answer(Job("compare", ("a/b", "c/d")), samples.pair(), kept=True), Settings())
     found = re.findall(r'download="([^"]*)" href="data:([a-z/]*);base64,([^"]*)"', page)
     assert [(name, mime) for name, mime, _ in found] == [
-        ("lineage-a-b.json", "application/json"),
-        ("lineage-a-b.html", "text/html"),
+        ("lineage-a-b-c-d.json", "application/json"),
+        ("lineage-a-b-c-d.html", "text/html"),
     ]
     assert json.loads(base64.b64decode(found[0][2]))["schema"] == "lineage-report/1"
     assert base64.b64decode(found[1][2]).startswith(b"<!DOCTYPE html>")

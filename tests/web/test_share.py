@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineage_plugin.judge.types import Declared, Evidence, Report
+from lineage_plugin.report import cautions
 from lineage_plugin.web import share
 from lineage_plugin.web.jobs import Answer, Job, Kind
 from tests.report import samples
@@ -49,7 +50,7 @@ def test_half_a_link_fills_half_a_form() -> None:
 
 
 def test_files_are_called_after_the_model() -> None:
-    assert share.file_name(PAIR, "html") == "lineage-zoo-atlas-docs.html"
+    assert share.file_name(PAIR, "html") == "lineage-zoo-atlas-docs-zoo-atlas.html"
     assert share.file_name(Job("tree", ("examples:base", "a/b")), "json") == "lineage-tree-examples-base.json"
     assert share.file_name(Job("check", ('../..\\"x@main',)), "json") == "lineage-x.json"
 
@@ -67,6 +68,7 @@ def test_a_citation_names_models_commits_date_version_value_and_command() -> Non
         report.created[:10],
     ):
         assert part in said.text
+    assert said.text.endswith(cautions.caution(report))
     assert "zoo/atlas\\_docs" in said.bibtex and COMMIT in said.bibtex
     assert not re.search(r"(?<!\\)[_%&#$]", said.bibtex.replace("howpublished", "").split("note", 1)[1])
     assert said.bibtex.count("{") == said.bibtex.count("}")
