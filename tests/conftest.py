@@ -52,3 +52,8 @@ def hub(tmp_path: Path) -> Iterator[LocalHub]:
     with LocalHub(root) as server:
         yield server
     assert server.errors == []
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the pages, whose tests wait for servers and a browser: at the end a core would be without work."""
+    items.sort(key=lambda item: "tests/web/" not in item.path.as_posix())

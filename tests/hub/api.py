@@ -61,7 +61,7 @@ class HubHandler(Handler):
         if tail[:3] == ["info", "lfs", "objects"] and tail[3:] == ["batch"]:
             return uploads.lfs_batch(self, self._repo(repo_id))
         if tail[:2] == ["info", "lfs"] and tail[2:] == ["verify"]:
-            return uploads.lfs_verify(self)
+            return uploads.lfs_verify(self, self._repo(repo_id))
         raise HttpError(404, "Not found")
 
     # Who and what ---------------------------------------------------------------------------------------------------

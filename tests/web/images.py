@@ -26,10 +26,10 @@ def main() -> None:
                 with visit(browser, site, **context) as one:
                     one.open(query)
                     one.settled()
-                    if name == "space-phone":
-                        one.place().scroll_into_view_if_needed()
-                        one.page.evaluate("document.querySelector('.lineage-answer').scrollIntoView()")
-                    one.page.wait_for_timeout(500)
+                    one.page.wait_for_timeout(1500)  # the answer comes into view
+                    if name != "space-phone":
+                        one.page.evaluate("scrollTo(0, 0)")
+                        one.page.wait_for_timeout(500)
                     one.page.screenshot(path=IMAGES / f"{name}.png")
 
 
