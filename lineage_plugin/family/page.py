@@ -6,10 +6,7 @@ says passes through :func:`~lineage_plugin.text.one_line` and is escaped by the 
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
-from importlib import resources
 from typing import Any
 
 from lineage_plugin._links import DOCS, HOME
@@ -74,17 +71,13 @@ def page(family: Family) -> str:
     Returns:
         The page; it needs no script, no network and no other file.
     """
-    outside = resources.files("lineage_plugin.report").joinpath("html").joinpath("page.css")
-    sheet = f"\n{outside.read_text(encoding='utf-8')}{html_report.sheet()}{_WIDTH}"
-    digest = base64.b64encode(hashlib.sha256(sheet.encode()).digest()).decode()
     text: str = (
         templates(_TEMPLATES)
         .get_template("page.html")
         .render(
             models=phrases.plural(len(family.models), "model"),
             article=own_markup(_article(family, 0)),
-            sheet=own_markup(sheet),
-            policy=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
+            **html_report.page_styles(_WIDTH),
             version=__version__,
             home=HOME,
             docs=DOCS,

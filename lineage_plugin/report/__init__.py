@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 from lineage_plugin.errors import UsageError
@@ -29,7 +29,7 @@ from lineage_plugin.errors import UsageError
 if TYPE_CHECKING:
     from lineage_plugin.judge.types import Report, Verdict
 
-__all__ = ["GRAVEST_FIRST", "FailOn", "exit_code", "formats", "render", "render_all", "wants_digests"]
+__all__ = ["GRAVEST_FIRST", "FailOn", "exit_code", "formats", "formats_in", "render", "render_all", "wants_digests"]
 
 FailOn = Literal["error", "warning", "note", "never"]
 
@@ -48,7 +48,12 @@ class _Format(Protocol):
 
 def formats() -> tuple[str, ...]:
     """Return the names of the formats there are, sorted."""
-    names = (module.name for module in pkgutil.iter_modules(__path__))
+    return formats_in(__path__)
+
+
+def formats_in(folders: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of the formats that modules ``<format>_report`` of some folders write, sorted."""
+    names = (module.name for module in pkgutil.iter_modules(folders))
     return tuple(sorted(name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)))
 
 

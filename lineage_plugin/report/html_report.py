@@ -30,7 +30,7 @@ from lineage_plugin.report.repeat import command
 from lineage_plugin.report.templates import as_ascii, own_markup, templates
 from lineage_plugin.text import one_line
 
-__all__ = ["fragment", "render", "render_all", "sheet"]
+__all__ = ["fragment", "page_styles", "render", "render_all", "sheet"]
 
 _TEMPLATES = "report/html"
 
@@ -109,16 +109,12 @@ def render(report: Report, *, color: bool = False, width: int = 80, unicode: boo
 
 def render_all(reports: Sequence[Report], *, color: bool = False, width: int = 80, unicode: bool = True) -> str:
     """Write the reports on several models as one HTML page: a table of contents, then a section a model."""
-    # The style sheet is ASCII without "<": it needs no escaping, and its digest is that of what the browser sees.
-    styles = "\n" + _file("page.css") + sheet()
-    digest = base64.b64encode(hashlib.sha256(styles.encode()).digest()).decode()
     page = (
         templates(_TEMPLATES)
         .get_template("page.html")
         .render(
             models=[_model_section(f"model-{number}", report) for number, report in enumerate(reports, 1)],
-            sheet=own_markup(styles),
-            policy=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
+            **page_styles(),
             version=__version__,
             home=HOME,
             docs=DOCS,
@@ -150,6 +146,19 @@ def sheet() -> str:
     Light or dark is as ``color-scheme`` has it where the article stands.
     """
     return f"{_file('report.css')}.lineage-report {{\n{drawing.style()}}}\n"
+
+
+def page_styles(further: str = "") -> dict[str, object]:
+    """Return ``sheet`` and ``policy`` of a page of its own: its style sheet, and the policy that allows nothing else.
+
+    Args:
+        further: Rules after the common ones.
+    """
+    # The style sheet is ASCII without "<": it needs no escaping, and its digest is that of what the browser sees.
+    styles = f"\n{_file('page.css')}{sheet()}{further}"
+    digest = base64.b64encode(hashlib.sha256(styles.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    return {"sheet": own_markup(styles), "policy": policy}
 
 
 def _file(name: str) -> str:

@@ -175,9 +175,9 @@ def serve(
             ended.wait()
         except OSError:
             where = "a port from 7860 on" if port is None else f"port {port}"
-            raise UsageError(
-                f"{where} is not free on {one_line(host or 'this machine', 80)}: name another one"
-            ) from None
+            named = one_line(host or "this machine", 80)
+            said = f"{where} is not free on {named}, or that is no address of this machine"
+            raise UsageError(f"{said}. Choose others with --port and --host") from None
         finally:
             if server is not ui:
                 server.bot.close()

@@ -12,23 +12,20 @@ Example:
 from __future__ import annotations
 
 import importlib
-import pkgutil
 from typing import TYPE_CHECKING
 
 from lineage_plugin.errors import UsageError
+from lineage_plugin.report import formats_in
 
 if TYPE_CHECKING:
     from lineage_plugin.family.types import Family
 
 __all__ = ["formats", "render"]
 
-_SUFFIX = "_report"
-
 
 def formats() -> tuple[str, ...]:
     """Return the names of the formats there are, sorted."""
-    names = (module.name for module in pkgutil.iter_modules(__path__))
-    return tuple(sorted(name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)))
+    return formats_in(__path__)
 
 
 def render(family: Family, format: str = "text", *, color: bool = False, width: int = 80, unicode: bool = True) -> str:
@@ -49,6 +46,6 @@ def render(family: Family, format: str = "text", *, color: bool = False, width: 
     """
     if format not in formats():
         raise UsageError(f"no format {format!r} of a tree; there are {', '.join(formats())}")
-    module = importlib.import_module(f"{__name__}.{format}{_SUFFIX}")
+    module = importlib.import_module(f"{__name__}.{format}_report")
     text: str = module.render(family, color=color, width=width, unicode=unicode)
     return text.rstrip("\n") + "\n"
